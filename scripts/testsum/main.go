@@ -25,14 +25,18 @@ func main() {
 	if len(args) > 0 && args[0] == "--" {
 		args = args[1:]
 	}
-	if err := run(args, os.Stdout); err != nil {
+	passed, err := run(args, os.Stdout)
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
+	}
+	if !passed {
 		os.Exit(1)
 	}
 }
 
-// run runs go test with args and writes the story to out.
-func run(args []string, out io.Writer) error {
+// run runs go test with args, writes the story to out and reports whether all
+// is well.
+func run(args []string, out io.Writer) (passed bool, err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	cmd := exec.CommandContext(ctx, "go", append([]string{"test", "-json"}, args...)...)
@@ -42,11 +46,11 @@ func run(args []string, out io.Writer) error {
 	cmd.Stderr = os.Stderr
 	events, err := cmd.StdoutPipe()
 	if err != nil {
-		return fmt.Errorf("go test: %v", err)
+		return false, fmt.Errorf("go test: %v", err)
 	}
 	start := time.Now()
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("go test: %v", err)
+		return false, fmt.Errorf("go test: %v", err)
 	}
 
 	s := newSummary(newPrinter(out, isTerminal(os.Stdout)))
@@ -57,16 +61,14 @@ func run(args []string, out io.Writer) error {
 	}
 	readErr := lines.Err()
 	runErr := cmd.Wait()
-	passed := s.finish(time.Since(start))
+	passed = s.finish(time.Since(start))
 	switch {
 	case readErr != nil:
-		return fmt.Errorf("reading the output of go test: %v", readErr)
-	case !passed:
-		os.Exit(1) // the summary has said why
-	case runErr != nil:
-		return fmt.Errorf("go test: %v", runErr)
+		return false, fmt.Errorf("reading the output of go test: %v", readErr)
+	case passed && runErr != nil:
+		return false, fmt.Errorf("go test: %v", runErr)
 	}
-	return nil
+	return passed, nil
 }
 
 // isTerminal reports whether f is a screen somebody looks at.

@@ -1,6 +1,9 @@
 package ca
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Code names why a certificate was refused. The set is closed, so that a code
 // can be a metric label, a word in a script and a row of docs/identity.md.
@@ -57,3 +60,9 @@ func (r *Refusal) Error() string {
 	}
 	return fmt.Sprintf("refused %s (%s): %s", r.Subject, r.Code, r.Message)
 }
+
+func refuse(code Code, subject, format string, args ...any) *Refusal {
+	return &Refusal{Code: code, Subject: subject, Message: fmt.Sprintf(format, args...)}
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

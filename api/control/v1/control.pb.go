@@ -127,7 +127,11 @@ type CertifyRequest struct {
 	// PKCS #10 in DER, signed by an ECDSA P-256 key.
 	Csr []byte `protobuf:"bytes,1,opt,name=csr,proto3" json:"csr,omitempty"`
 	// Set on joining, empty on renewal.
-	JoinToken     string `protobuf:"bytes,2,opt,name=join_token,json=joinToken,proto3" json:"join_token,omitempty"`
+	JoinToken string `protobuf:"bytes,2,opt,name=join_token,json=joinToken,proto3" json:"join_token,omitempty"`
+	// On renewal, "namespace/name" as CertifyResponse said it; the workload must
+	// bear the identity of the client certificate. Needed where several workloads
+	// share one identity.
+	Workload      string `protobuf:"bytes,3,opt,name=workload,proto3" json:"workload,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -176,10 +180,19 @@ func (x *CertifyRequest) GetJoinToken() string {
 	return ""
 }
 
+func (x *CertifyRequest) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
+}
+
 type CertifyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// DER, leaf first, then the issuer's certificates up to but without the anchor.
-	Chain         [][]byte `protobuf:"bytes,1,rep,name=chain,proto3" json:"chain,omitempty"`
+	Chain [][]byte `protobuf:"bytes,1,rep,name=chain,proto3" json:"chain,omitempty"`
+	// "namespace/name" of the workload the certificate is for.
+	Workload      string `protobuf:"bytes,2,opt,name=workload,proto3" json:"workload,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -219,6 +232,13 @@ func (x *CertifyResponse) GetChain() [][]byte {
 		return x.Chain
 	}
 	return nil
+}
+
+func (x *CertifyResponse) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
 }
 
 // Refusal says why a certificate was not issued.
@@ -276,7 +296,11 @@ func (x *Refusal) GetMessage() string {
 }
 
 type WatchRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Random, made at the proxy's start; ReportRequest carries the same.
+	Instance string `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
+	// As in CertifyRequest.
+	Workload      string `protobuf:"bytes,2,opt,name=workload,proto3" json:"workload,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -309,6 +333,20 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
 	return file_control_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *WatchRequest) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *WatchRequest) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
 }
 
 type WatchResponse struct {
@@ -365,7 +403,10 @@ type Snapshot struct {
 	Endpoints []*Endpoint `protobuf:"bytes,5,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
 	Services  []*Service  `protobuf:"bytes,6,rep,name=services,proto3" json:"services,omitempty"`
 	// All live identities of the caller's own trust domain.
-	Identities    []string `protobuf:"bytes,7,rep,name=identities,proto3" json:"identities,omitempty"`
+	Identities []string `protobuf:"bytes,7,rep,name=identities,proto3" json:"identities,omitempty"`
+	// SHA-256 in hex of the certificate that signs leaves now. A proxy whose leaf
+	// another one signed renews at once.
+	Issuer        string `protobuf:"bytes,8,opt,name=issuer,proto3" json:"issuer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -447,6 +488,13 @@ func (x *Snapshot) GetIdentities() []string {
 		return x.Identities
 	}
 	return nil
+}
+
+func (x *Snapshot) GetIssuer() string {
+	if x != nil {
+		return x.Issuer
+	}
+	return ""
 }
 
 type Bundle struct {
@@ -644,10 +692,12 @@ type ReportRequest struct {
 	// Version of the bundle in use, by trust domain.
 	BundleVersions map[string]string `protobuf:"bytes,3,rep,name=bundle_versions,json=bundleVersions,proto3" json:"bundle_versions,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Serial number in hex and validity of the leaf in use.
-	LeafSerial    string  `protobuf:"bytes,4,opt,name=leaf_serial,json=leafSerial,proto3" json:"leaf_serial,omitempty"`
-	LeafNotAfter  int64   `protobuf:"varint,5,opt,name=leaf_not_after,json=leafNotAfter,proto3" json:"leaf_not_after,omitempty"`
-	ProxyVersion  string  `protobuf:"bytes,6,opt,name=proxy_version,json=proxyVersion,proto3" json:"proxy_version,omitempty"`
-	Edges         []*Edge `protobuf:"bytes,7,rep,name=edges,proto3" json:"edges,omitempty"`
+	LeafSerial   string  `protobuf:"bytes,4,opt,name=leaf_serial,json=leafSerial,proto3" json:"leaf_serial,omitempty"`
+	LeafNotAfter int64   `protobuf:"varint,5,opt,name=leaf_not_after,json=leafNotAfter,proto3" json:"leaf_not_after,omitempty"`
+	ProxyVersion string  `protobuf:"bytes,6,opt,name=proxy_version,json=proxyVersion,proto3" json:"proxy_version,omitempty"`
+	Edges        []*Edge `protobuf:"bytes,7,rep,name=edges,proto3" json:"edges,omitempty"`
+	// As in CertifyRequest.
+	Workload      string `protobuf:"bytes,8,opt,name=workload,proto3" json:"workload,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -729,6 +779,13 @@ func (x *ReportRequest) GetEdges() []*Edge {
 		return x.Edges
 	}
 	return nil
+}
+
+func (x *ReportRequest) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
 }
 
 // Edge is what one side has carried between two workloads on one port.
@@ -1386,19 +1443,23 @@ var File_control_proto protoreflect.FileDescriptor
 
 const file_control_proto_rawDesc = "" +
 	"\n" +
-	"\rcontrol.proto\x12\x13sealmesh.control.v1\"A\n" +
+	"\rcontrol.proto\x12\x13sealmesh.control.v1\"]\n" +
 	"\x0eCertifyRequest\x12\x10\n" +
 	"\x03csr\x18\x01 \x01(\fR\x03csr\x12\x1d\n" +
 	"\n" +
-	"join_token\x18\x02 \x01(\tR\tjoinToken\"'\n" +
+	"join_token\x18\x02 \x01(\tR\tjoinToken\x12\x1a\n" +
+	"\bworkload\x18\x03 \x01(\tR\bworkload\"C\n" +
 	"\x0fCertifyResponse\x12\x14\n" +
-	"\x05chain\x18\x01 \x03(\fR\x05chain\"7\n" +
+	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x1a\n" +
+	"\bworkload\x18\x02 \x01(\tR\bworkload\"7\n" +
 	"\aRefusal\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\"\x0e\n" +
-	"\fWatchRequest\"J\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"F\n" +
+	"\fWatchRequest\x12\x1a\n" +
+	"\binstance\x18\x01 \x01(\tR\binstance\x12\x1a\n" +
+	"\bworkload\x18\x02 \x01(\tR\bworkload\"J\n" +
 	"\rWatchResponse\x129\n" +
-	"\bsnapshot\x18\x01 \x01(\v2\x1d.sealmesh.control.v1.SnapshotR\bsnapshot\"\xde\x02\n" +
+	"\bsnapshot\x18\x01 \x01(\v2\x1d.sealmesh.control.v1.SnapshotR\bsnapshot\"\xf6\x02\n" +
 	"\bSnapshot\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x125\n" +
 	"\abundles\x18\x02 \x03(\v2\x1b.sealmesh.control.v1.BundleR\abundles\x123\n" +
@@ -1408,7 +1469,8 @@ const file_control_proto_rawDesc = "" +
 	"\bservices\x18\x06 \x03(\v2\x1c.sealmesh.control.v1.ServiceR\bservices\x12\x1e\n" +
 	"\n" +
 	"identities\x18\a \x03(\tR\n" +
-	"identities\"L\n" +
+	"identities\x12\x16\n" +
+	"\x06issuer\x18\b \x01(\tR\x06issuer\"L\n" +
 	"\x06Bundle\x12!\n" +
 	"\ftrust_domain\x18\x01 \x01(\tR\vtrustDomain\x12\x1f\n" +
 	"\vanchors_pem\x18\x02 \x01(\fR\n" +
@@ -1421,7 +1483,7 @@ const file_control_proto_rawDesc = "" +
 	"\aService\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1c\n" +
 	"\taddresses\x18\x02 \x03(\tR\taddresses\x12\x18\n" +
-	"\atargets\x18\x03 \x03(\tR\atargets\"\x97\x03\n" +
+	"\atargets\x18\x03 \x03(\tR\atargets\"\xb3\x03\n" +
 	"\rReportRequest\x12\x1a\n" +
 	"\binstance\x18\x01 \x01(\tR\binstance\x12)\n" +
 	"\x10snapshot_version\x18\x02 \x01(\tR\x0fsnapshotVersion\x12_\n" +
@@ -1430,7 +1492,8 @@ const file_control_proto_rawDesc = "" +
 	"leafSerial\x12$\n" +
 	"\x0eleaf_not_after\x18\x05 \x01(\x03R\fleafNotAfter\x12#\n" +
 	"\rproxy_version\x18\x06 \x01(\tR\fproxyVersion\x12/\n" +
-	"\x05edges\x18\a \x03(\v2\x19.sealmesh.control.v1.EdgeR\x05edges\x1aA\n" +
+	"\x05edges\x18\a \x03(\v2\x19.sealmesh.control.v1.EdgeR\x05edges\x12\x1a\n" +
+	"\bworkload\x18\b \x01(\tR\bworkload\x1aA\n" +
 	"\x13BundleVersionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x95\x03\n" +

@@ -1,0 +1,115 @@
+package redirect
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// The lab of these tests: two namespaces and a wire between them.
+//
+//	┌── app ──────────────┐            ┌── peer ──────────────┐
+//	│ eth0 10.99.0.2      ├────────────┤ eth0 10.99.0.1       │
+//	│      fd99::2        │    veth    │      fd99::1         │
+//	└─────────────────────┘            └──────────────────────┘
+const (
+	app4, peer4 = "10.99.0.2", "10.99.0.1"
+	app6, peer6 = "fd99::2", "fd99::1"
+)
+
+var labs atomic.Int32
+
+// ns is a network namespace of a test.
+type ns struct {
+	t    *testing.T
+	name string
+}
+
+// newNS makes an empty namespace, with lo up, that ends with the test.
+func newNS(t *testing.T, role string) ns {
+	t.Helper()
+	if os.Getuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("must run as root: it makes network namespaces")
+		}
+		t.Skip("not root: cannot make network namespaces")
+	}
+	n := ns{t, fmt.Sprintf("sm%d-%d-%s", os.Getpid(), labs.Add(1), role)}
+	command(t, "ip", "netns", "add", n.name)
+	t.Cleanup(func() { command(t, "ip", "netns", "del", n.name) })
+	n.ip("link", "set", "lo", "up")
+	return n
+}
+
+// newWire makes the lab above.
+func newWire(t *testing.T) (app, peer ns) {
+	t.Helper()
+	app, peer = newNS(t, "app"), newNS(t, "peer")
+	app.ip("link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", peer.name)
+	for _, side := range []struct {
+		n             ns
+		v4, v6, other string
+	}{{app, app4, app6, peer4}, {peer, peer4, peer6, app4}} {
+		side.n.ip("address", "add", side.v4+"/24", "dev", "eth0")
+		side.n.ip("address", "add", side.v6+"/64", "dev", "eth0", "nodad")
+		side.n.ip("link", "set", "eth0", "up")
+		// What strict distributions set.
+		side.n.do(func() error { return os.WriteFile("/proc/sys/net/ipv4/conf/all/rp_filter", []byte("1"), 0o644) })
+	}
+	return app, peer
+}
+
+func (n ns) path() string { return "/run/netns/" + n.name }
+
+// do runs fn in the namespace.
+func (n ns) do(fn func() error) {
+	n.t.Helper()
+	if err := InNamespace(n.path(), fn); err != nil {
+		n.t.Fatalf("in %s: %v", n.name, err)
+	}
+}
+
+func (n ns) ip(args ...string) {
+	n.t.Helper()
+	command(n.t, "ip", append([]string{"-n", n.name}, args...)...)
+}
+
+// run runs a program in the namespace and returns what it prints.
+func (n ns) run(args ...string) string {
+	n.t.Helper()
+	return command(n.t, "ip", append([]string{"netns", "exec", n.name}, args...)...)
+}
+
+func (n ns) apply(c Config) { n.t.Helper(); n.do(func() error { return Apply(c) }) }
+func (n ns) remove()        { n.t.Helper(); n.do(Remove) }
+
+func (n ns) check(c Config) (drift []string) {
+	n.t.Helper()
+	n.do(func() (err error) { drift, err = Check(c); return err })
+	return drift
+}
+
+// listing is everything the kernel holds that we may have touched.
+func (n ns) listing() string {
+	n.t.Helper()
+	var b strings.Builder
+	for _, args := range [][]string{
+		{"nft", "-t", "list", "ruleset"}, {"ip", "rule"}, {"ip", "-6", "rule"},
+		{"ip", "route", "show", "table", "all"}, {"ip", "-6", "route", "show", "table", "all"},
+	} {
+		fmt.Fprintf(&b, "# %s\n%s\n", strings.Join(args, " "), n.run(args...))
+	}
+	return b.String()
+}
+
+func command(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"math/big"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/sealmesh/sealmesh/internal/id"
@@ -48,6 +49,12 @@ func NewIssuer(td id.TrustDomain, anchor Authority, now time.Time) (Authority, e
 	return newAuthority(td, "issuer", x509.Certificate{
 		NotBefore: now.Add(-mtls.Skew), NotAfter: end, MaxPathLen: 0, MaxPathLenZero: true,
 	}, &anchor)
+}
+
+// IssuerRenewAt is when an issuer ought to be replaced: after two thirds of its
+// life, which leaves its successor months to be put right.
+func IssuerRenewAt(issuer *x509.Certificate) time.Time {
+	return issuer.NotBefore.Add(issuer.NotAfter.Sub(issuer.NotBefore) / 3 * 2)
 }
 
 // newAuthority makes a key and a certificate for it, signed by the parent or,
@@ -129,6 +136,9 @@ func checkFit(issuer platform.Issuer, bundle *snapshot.Bundle, subject id.Identi
 		if uri.Scheme == "spiffe" && (uri.Host != td.Name() || uri.Path != "") {
 			return refuse(CodeIssuerUntrusted, subject.String(), "issuer %s is of %s, must be of spiffe://%s", cert.Subject, uri, td.Name())
 		}
+	}
+	if !slices.ContainsFunc(bundle.Anchors(), func(anchor *x509.Certificate) bool { return signedUnder(issuer.Chain, anchor) }) {
+		return refuse(CodeIssuerUntrusted, subject.String(), "issuer %s chains to no anchor of trust bundle %s", cert.Subject, td.Name())
 	}
 	return nil
 }

@@ -86,6 +86,17 @@ func (c Config) TLS() *tls.Config {
 	return t
 }
 
+// Inspect is a server's config that shows the ClientHello to look, and whose
+// handshake always fails: with look's error, or because it has no certificate.
+func Inspect(look func(*tls.ClientHelloInfo) error) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS10, // only read, never spoken
+		GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			return nil, look(hello)
+		},
+	}
+}
+
 // verify is all that is checked of a peer. Fails closed.
 func (c Config) verify(cs tls.ConnectionState, now time.Time) error {
 	if len(c.Protocols) > 0 && cs.NegotiatedProtocol == "" {

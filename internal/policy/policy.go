@@ -63,6 +63,8 @@ const (
 	ReasonWrongIdentity Reason = "wrong_identity"
 	// ReasonRevoked: the identity is valid but no workload bears it any more.
 	ReasonRevoked Reason = "revoked_identity"
+	// ReasonRefusedByPeer: the other proxy refused; its log says why.
+	ReasonRefusedByPeer Reason = "refused_by_peer"
 	// ReasonWrongDestination: OPEN names an address that is not this workload.
 	ReasonWrongDestination Reason = "wrong_destination"
 	// ReasonNotReady: the proxy has no identity yet.

@@ -1,0 +1,130 @@
+package sock
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sealmesh/sealmesh/internal/ports"
+)
+
+// keepAlive finds dead peers of lanes, which cross a network.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3}
+
+// Listen opens a transparent listener, IPv4 and IPv6, on a port of every
+// address: it accepts connections meant for any address, whose local address is
+// then where the client meant to go. Needs CAP_NET_ADMIN.
+func Listen(ctx context.Context, port uint16) (*net.TCPListener, error) {
+	lc := net.ListenConfig{Control: control(func(fd int, ipv6 bool) error {
+		return firstError(
+			func() error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, ports.Mark) },
+			func() error { return setTransparent(fd, ipv6) },
+		)
+	}), KeepAlive: -1}
+	l, err := lc.Listen(ctx, "tcp", fmt.Sprintf(":%d", port))
+	if err != nil {
+		return nil, fmt.Errorf("transparent listener on port %d: %w", port, err)
+	}
+	return l.(*net.TCPListener), nil
+}
+
+// Dialer opens the proxy's own connections.
+type Dialer struct {
+	// Timeout of connecting.
+	Timeout time.Duration
+}
+
+// Lane connects to another proxy over the network.
+func (d Dialer) Lane(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
+	nd := net.Dialer{Timeout: d.Timeout, KeepAliveConfig: keepAlive, Control: control(func(fd int, _ bool) error {
+		return mark(fd)
+	})}
+	return dial(ctx, nd, to)
+}
+
+// App connects to the application behind this proxy, in the name of a client: the
+// connection comes from the client's address where the privilege allows (kept is
+// then true), and from our own where not.
+func (d Dialer) App(ctx context.Context, client netip.Addr, to netip.AddrPort) (conn *net.TCPConn, kept bool, err error) {
+	nd := net.Dialer{Timeout: d.Timeout, KeepAlive: -1, Control: control(func(fd int, ipv6 bool) error {
+		if err := mark(fd); err != nil {
+			return err
+		}
+		kept = client.Is4() == to.Addr().Is4() && bindAs(fd, ipv6, client) == nil
+		return nil
+	})}
+	conn, err = dial(ctx, nd, to)
+	return conn, kept, err
+}
+
+func dial(ctx context.Context, nd net.Dialer, to netip.AddrPort) (*net.TCPConn, error) {
+	conn, err := nd.DialContext(ctx, "tcp", to.String())
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.TCPConn), nil
+}
+
+// bindAs makes the socket come from a foreign address, on a port that is chosen
+// at connect (IP_BIND_ADDRESS_NO_PORT), so that ports are shared by destinations.
+func bindAs(fd int, ipv6 bool, client netip.Addr) error {
+	if err := setTransparent(fd, ipv6); err != nil {
+		return err
+	}
+	if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
+		return err
+	}
+	if ipv6 {
+		return unix.Bind(fd, &unix.SockaddrInet6{Addr: client.As16()})
+	}
+	return unix.Bind(fd, &unix.SockaddrInet4{Addr: client.As4()})
+}
+
+// mark lets a connection of ours pass redirection. Without the privilege
+// redirection knows us by our user instead, so that failing is not an error:
+// fails closed, because an unmarked connection of another user is redirected to
+// us and refused there.
+func mark(fd int) error {
+	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, ports.Mark)
+	if err == unix.EPERM {
+		return nil
+	}
+	return err
+}
+
+func setTransparent(fd int, ipv6 bool) error {
+	if ipv6 {
+		return unix.SetsockoptInt(fd, unix.SOL_IPV6, unix.IPV6_TRANSPARENT, 1)
+	}
+	return unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_TRANSPARENT, 1)
+}
+
+func control(set func(fd int, ipv6 bool) error) func(network, address string, c syscall.RawConn) error {
+	return func(network, _ string, c syscall.RawConn) error {
+		var err error
+		if cerr := c.Control(func(fd uintptr) { err = set(int(fd), network == "tcp6") }); cerr != nil {
+			return cerr
+		}
+		return err
+	}
+}
+
+func firstError(steps ...func() error) error {
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// AddrPort is a TCP address as a value; IPv4 is never in its IPv6-mapped form.
+func AddrPort(a net.Addr) netip.AddrPort {
+	ap := a.(*net.TCPAddr).AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}

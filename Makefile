@@ -60,7 +60,7 @@ fuzz: ## Fuzz every parser of outside bytes for FUZZTIME each (30s)
 bench: ## Measure direct, sealmesh, haproxy and nginx in one run (root)
 	@scripts/deps bench
 	@$(MAKE) build
-	@scripts/bench
+	@go run ./test/bench $(FLAGS)
 
 .PHONY: golden
 golden: ## Write the golden files anew and show what changed

@@ -40,6 +40,17 @@ const (
 	CodeIdentityReserved Code = "identity_reserved"
 	// CodeWrongTrustDomain: the identity is of another trust domain.
 	CodeWrongTrustDomain Code = "wrong_trust_domain"
+	// CodeProofMissing: the caller showed neither a join token nor a certificate.
+	CodeProofMissing Code = "proof_missing"
+	// CodeCertificateUntrusted: the caller's certificate is trusted no more.
+	CodeCertificateUntrusted Code = "certificate_untrusted"
+	// CodeWorkloadMismatch: the workload that the caller says it is does not bear
+	// its identity, or it must say which of several it is.
+	CodeWorkloadMismatch Code = "workload_mismatch"
+	// CodeOverloaded: too many ask at once.
+	CodeOverloaded Code = "overloaded"
+	// CodeUnavailable: the control plane, or its platform, cannot answer now.
+	CodeUnavailable Code = "unavailable"
 )
 
 // Refusal is an error that says why no certificate was issued. It is meant for

@@ -36,6 +36,7 @@ type View struct {
 	nodes   map[string]string        // workload → node
 	bearers map[id.Identity][]string // live identity → workloads
 	owners  map[netip.Addr]string    // address → workload that owns all of it
+	claims  map[netip.Addr]int       // address → number of workloads that have it
 }
 
 // Live reports whether any workload bears the identity.
@@ -85,8 +86,9 @@ func Compile(state *platform.State) (*View, error) {
 		nodes:        map[string]string{},
 		bearers:      map[id.Identity][]string{},
 		owners:       map[netip.Addr]string{},
+		claims:       map[netip.Addr]int{},
 	}
-	steps := []func() error{v.mesh, v.bundles, v.issuer, v.endpoints, v.services}
+	steps := []func() error{v.mesh, v.bundles, v.issuer, v.addresses, v.endpoints, v.services}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return nil, fmt.Errorf("compile: %v", err)
@@ -164,15 +166,26 @@ func (v *View) issuer() error {
 	return nil
 }
 
+// addresses counts who has which address.
+func (v *View) addresses() error {
+	for _, w := range v.State.Workloads {
+		addrs, err := addresses(w.Spec.Addresses)
+		if err != nil {
+			return fmt.Errorf("workload %s: %v", qualified(w.Metadata), err)
+		}
+		for _, a := range addrs {
+			v.claims[a]++
+		}
+	}
+	return nil
+}
+
 // endpoints lists every workload, sealed or not, and the live identities.
 func (v *View) endpoints() error {
 	for _, w := range v.State.Workloads {
 		name := qualified(w.Metadata)
-		addrs, err := addresses(w.Spec.Addresses)
-		if err != nil {
-			return fmt.Errorf("workload %s: %v", name, err)
-		}
-		e := &controlv1.Endpoint{Workload: name, Ports: ports(w.Spec)}
+		addrs, _ := addresses(w.Spec.Addresses) // read by the step before
+		e := &controlv1.Endpoint{Workload: name, Ports: v.ports(w.Spec, addrs)}
 		for _, a := range addrs {
 			e.Addresses = append(e.Addresses, a.String())
 			if len(e.Ports) == 0 {
@@ -205,10 +218,12 @@ func bearer(td id.TrustDomain, w mesh.Workload) (id.Identity, error) {
 	return id.New(td, w.Metadata.Namespace, account)
 }
 
-// ports are those a workload owns of its addresses; none means all of them. A
-// workload with a network namespace shares its addresses with nobody.
-func ports(spec mesh.WorkloadSpec) []uint32 {
-	if spec.NetNS != "" {
+// ports are those a workload owns of its addresses; none means all of them. In
+// a network namespace of its own everything is the workload's, whatever it says it
+// listens on, unless another workload has claimed a part of an address.
+func (v *View) ports(spec mesh.WorkloadSpec, addrs []netip.Addr) []uint32 {
+	shared := func(a netip.Addr) bool { return v.claims[a] > 1 }
+	if spec.NetNS != "" && !slices.ContainsFunc(addrs, shared) {
 		return nil
 	}
 	var out []uint32

@@ -103,7 +103,7 @@ func TestVersionNamesTheContentAndNothingElse(t *testing.T) {
 	base := version(func(*platform.State) {})
 	same := map[string]func(*platform.State){
 		"another state version": func(s *platform.State) { s.Version = "other" },
-		"order of addresses":    func(s *platform.State) { slices.Reverse(s.Workloads[3].Spec.Addresses) },
+		"order of addresses":    func(s *platform.State) { slices.Reverse(s.Workloads[4].Spec.Addresses) },
 		"order of ports":        func(s *platform.State) { slices.Reverse(s.Workloads[2].Spec.Ports) },
 		"a label nobody uses":   func(s *platform.State) { s.Workloads[0].Metadata.Labels = map[string]string{"a": "b"} },
 	}
@@ -118,7 +118,7 @@ func TestVersionNamesTheContentAndNothingElse(t *testing.T) {
 		"a workload gone":   func(s *platform.State) { s.Workloads = s.Workloads[1:] },
 		"an address":        func(s *platform.State) { s.Workloads[0].Spec.Addresses = []string{"10.9.9.9"} },
 		"seal":              func(s *platform.State) { s.Workloads[0].Spec.Seal = "Disabled" },
-		"a service's label": func(s *platform.State) { s.Workloads[4].Metadata.Labels = nil },
+		"a service's label": func(s *platform.State) { s.Workloads[5].Metadata.Labels = nil },
 		"the issuer": func(s *platform.State) {
 			block, _ := pem.Decode(readFile(t, "anchor.pem"))
 			anchor, err := x509.ParseCertificate(block.Bytes)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	controlv1 "github.com/sealmesh/sealmesh/api/control/v1"
+	"github.com/sealmesh/sealmesh/internal/ca"
 	"github.com/sealmesh/sealmesh/internal/id"
 )
 
@@ -47,13 +48,13 @@ func NewLeaf(workload string, identity id.Identity, chain []*x509.Certificate) L
 	l := Leaf{
 		Workload:  workload,
 		Identity:  identity,
-		Serial:    chain[0].SerialNumber.Text(16),
+		Serial:    ca.SerialHex(chain[0]),
 		NotBefore: chain[0].NotBefore,
 		NotAfter:  chain[0].NotAfter,
 		Issuer:    chain[0].Issuer.String(),
 	}
 	if len(chain) > 1 {
-		l.IssuerSerial = chain[1].SerialNumber.Text(16)
+		l.IssuerSerial = ca.SerialHex(chain[1])
 	}
 	return l
 }

@@ -47,14 +47,13 @@ func (v *View) targets(s mesh.Service, port mesh.ServicePort, is4 bool) []string
 	}
 	var out []string
 	for _, w := range v.State.Workloads {
-		if w.Metadata.Namespace != s.Metadata.Namespace || !selects(s.Spec.Selector, w.Metadata.Labels) || !owns(w.Spec, target) {
+		if w.Metadata.Namespace != s.Metadata.Namespace || !selects(s.Spec.Selector, w.Metadata.Labels) {
 			continue
 		}
-		addrs, err := addresses(w.Spec.Addresses)
-		if err != nil {
-			continue // endpoints has refused the whole state by then
+		addrs, _ := addresses(w.Spec.Addresses) // read by a step before
+		if owned := v.ports(w.Spec, addrs); len(owned) == 0 || slices.Contains(owned, uint32(target)) {
+			out = append(out, atPort(addrs, is4, target)...)
 		}
-		out = append(out, atPort(addrs, is4, target)...)
 	}
 	return out
 }
@@ -68,11 +67,6 @@ func selects(selector, labels map[string]string) bool {
 		}
 	}
 	return len(selector) > 0
-}
-
-func owns(spec mesh.WorkloadSpec, port uint16) bool {
-	owned := ports(spec)
-	return len(owned) == 0 || slices.Contains(owned, uint32(port))
 }
 
 func atPort(addrs []netip.Addr, is4 bool, port uint16) []string {

@@ -145,15 +145,15 @@ func (r Rotation) unfit(now time.Time) (why []string) {
 	return why
 }
 
-// await waits for a moment, and for every proxy until it lags no more or has no
-// valid leaf to be harmed by.
+// await waits for a moment, and for every proxy until it lags no more; one that
+// is cut off, only until its leaf has ended, since it must join anew after that.
 func (r Rotation) await(step Step, now, notBefore time.Time, lag func(Proxy) string) Next {
 	next := Next{Step: step, NotBefore: notBefore}
 	if now.Before(notBefore) {
 		next.Waits = append(next.Waits, fmt.Sprintf("not before %s", stamp(notBefore)))
 	}
 	for _, p := range r.Proxies {
-		if now.After(p.LeafNotAfter.Add(mtls.Skew)) {
+		if !p.Connected && now.After(p.LeafNotAfter.Add(mtls.Skew)) {
 			continue
 		}
 		if why := lag(p); why != "" {

@@ -34,6 +34,7 @@ type wire struct {
 	corked bool
 	out    *outBuffer // borrowed while it holds unsent bytes
 	outLen int
+	failed error // of the first write that was cut short: nothing may follow it
 
 	received, sent atomic.Uint64 // bytes on the wire, TLS included
 }
@@ -135,8 +136,12 @@ func (w *wire) flush() error {
 }
 
 func (w *wire) send(b []byte) (int, error) {
+	if w.failed != nil {
+		return 0, w.failed
+	}
 	n, err := w.Conn.Write(b)
 	w.sent.Add(uint64(n))
+	w.failed = err
 	return n, err
 }
 

@@ -251,11 +251,25 @@ func TestResetDoesNotWaitForAPeerThatReadsNothing(t *testing.T) {
 	}
 	stuck := make(chan error, 1)
 	go func() { stuck <- send(client, make([]byte, 64<<20)) }() // more than the kernel takes
-	<-time.After(200 * time.Millisecond)                        // long enough to be stuck; if not yet, Reset only comes sooner
+	untilStuck(client)
 	if err := client.Reset(lane.CodeAborted); err == nil {
-		t.Error("reset claims to have been sent")
+		t.Error("reset claims to have been sent behind a stuck write")
 	}
 	if err := <-stuck; err == nil {
 		t.Error("the stuck write claims to have succeeded")
+	}
+}
+
+// untilStuck waits until nothing was sent for half a second.
+func untilStuck(c *lane.Conn) {
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for last := uint64(0); ; {
+		<-tick.C
+		_, sent := c.Bytes()
+		if sent == last && sent > 0 {
+			return
+		}
+		last = sent
 	}
 }

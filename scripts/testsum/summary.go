@@ -52,6 +52,7 @@ type summary struct {
 	print    *printer
 	packages map[string]*pkg
 	builds   map[string][]string // build output by import path
+	said     map[string]bool     // lines of build output already printed
 	total    count
 	ran      int // packages that had tests
 	failures []string
@@ -60,7 +61,7 @@ type summary struct {
 }
 
 func newSummary(p *printer) *summary {
-	return &summary{print: p, packages: map[string]*pkg{}, builds: map[string][]string{}, skips: map[string][]string{}}
+	return &summary{print: p, packages: map[string]*pkg{}, builds: map[string][]string{}, said: map[string]bool{}, skips: map[string][]string{}}
 }
 
 // line takes one line of output. What is no event is printed as it is.
@@ -130,10 +131,20 @@ func (s *summary) packageEvent(p *pkg, e event) {
 		s.end(p, e)
 	case "fail":
 		if e.FailedBuild != "" {
-			p.output = append(s.builds[e.FailedBuild], p.output...)
+			p.output = append(s.buildOutput(e.FailedBuild), p.output...)
 		}
 		s.end(p, e)
 	}
+}
+
+// buildOutput is what the compiler said of an import path, without the lines it
+// has said before: one mistake fails every package that imports it.
+func (s *summary) buildOutput(path string) []string {
+	return slices.DeleteFunc(s.builds[path], func(line string) bool {
+		said := s.said[line]
+		s.said[line] = true
+		return said
+	})
 }
 
 // end counts a package that has ended and prints what is to be said of it.

@@ -1,11 +1,12 @@
 package redirect
 
 import (
+	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"strings"
-	"sync/atomic"
 	"testing"
 )
 
@@ -20,15 +21,32 @@ const (
 	app6, peer6 = "fd99::2", "fd99::1"
 )
 
-var labs atomic.Int32
+// All tests share one wire, which takes seconds to come up; they do not run in
+// parallel, and leave no rules behind.
+var shared struct{ app, peer string }
 
-// ns is a network namespace of a test.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	code := m.Run()
+	for _, name := range made {
+		if out, err := exec.Command("ip", "netns", "del", name).CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "ip netns del %s: %v: %s", name, err, out)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// made are the namespaces to delete in the end.
+var made []string
+
+// ns is a network namespace, as one test sees it.
 type ns struct {
 	t    *testing.T
 	name string
 }
 
-// newNS makes an empty namespace, with lo up, that ends with the test.
+// newNS makes an empty namespace with lo up.
 func newNS(t *testing.T, role string) ns {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -37,29 +55,62 @@ func newNS(t *testing.T, role string) ns {
 		}
 		t.Skip("not root: cannot make network namespaces")
 	}
-	n := ns{t, fmt.Sprintf("sm%d-%d-%s", os.Getpid(), labs.Add(1), role)}
+	n := ns{t, fmt.Sprintf("sm%d-%d-%s", os.Getpid(), len(made), role)}
 	command(t, "ip", "netns", "add", n.name)
-	t.Cleanup(func() { command(t, "ip", "netns", "del", n.name) })
+	made = append(made, n.name)
 	n.ip("link", "set", "lo", "up")
 	return n
 }
 
-// newWire makes the lab above.
+// lab is the lab above, without any rules.
+func lab(t *testing.T) (app, peer ns) {
+	t.Helper()
+	if shared.app == "" {
+		app, peer = newWire(t)
+		shared.app, shared.peer = app.name, peer.name
+	}
+	app, peer = ns{t, shared.app}, ns{t, shared.peer}
+	t.Cleanup(app.remove)
+	return app, peer
+}
+
 func newWire(t *testing.T) (app, peer ns) {
 	t.Helper()
 	app, peer = newNS(t, "app"), newNS(t, "peer")
 	app.ip("link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", peer.name)
 	for _, side := range []struct {
-		n             ns
-		v4, v6, other string
-	}{{app, app4, app6, peer4}, {peer, peer4, peer6, app4}} {
+		n      ns
+		v4, v6 string
+	}{{app, app4, app6}, {peer, peer4, peer6}} {
 		side.n.ip("address", "add", side.v4+"/24", "dev", "eth0")
 		side.n.ip("address", "add", side.v6+"/64", "dev", "eth0", "nodad")
+		side.n.do(func() error { return os.WriteFile("/proc/sys/net/ipv6/conf/eth0/accept_dad", []byte("0"), 0o644) })
 		side.n.ip("link", "set", "eth0", "up")
 		// What strict distributions set.
 		side.n.do(func() error { return os.WriteFile("/proc/sys/net/ipv4/conf/all/rp_filter", []byte("1"), 0o644) })
 	}
+	meet(app, peer)
 	return app, peer
+}
+
+// meet returns when both families work, so that what is watched later waits for
+// no carrier, ARP or neighbour discovery.
+func meet(app, peer ns) {
+	app.t.Helper()
+	s := peer.listen(0, ":9")
+	defer s.Close()
+	for _, to := range []string{peer4, peer6} {
+		err := errors.New("untried")
+		for range 20 {
+			if _, err = app.dial(0, join(to, 9)); err == nil {
+				s.accept().Close()
+				break
+			}
+		}
+		if err != nil {
+			app.t.Fatalf("the lab does not work: %v", err)
+		}
+	}
 }
 
 func (n ns) path() string { return "/run/netns/" + n.name }

@@ -108,7 +108,8 @@ func (p *parser) workload(at place, w *mesh.Workload) {
 	}
 	p.addresses(at, w.Spec.Addresses, required)
 	own := p.ports(at, "spec.ports", w.Spec.Ports)
-	for port := range p.ports(at, "spec.skipPorts", w.Spec.SkipPorts) {
+	p.ports(at, "spec.skipPorts", w.Spec.SkipPorts)
+	for _, port := range w.Spec.SkipPorts {
 		if own[port] {
 			p.add(at.problem("spec.skipPorts", "%d: is one of spec.ports, peers would seal to it and nobody would open", port))
 		}

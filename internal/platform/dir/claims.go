@@ -151,9 +151,10 @@ func (p *parser) nodesExist() {
 	for _, o := range p.nodes {
 		names = append(names, o.object.Metadata.Name)
 	}
+	slices.Sort(names)
+	names = slices.Compact(names)
 	for _, o := range p.workloads {
 		if node := o.object.Spec.Node; node != "" && len(names) > 0 && !slices.Contains(names, node) {
-			slices.Sort(names)
 			p.add(o.problem("spec.node", "%q: must be one of the nodes %s", node, strings.Join(names, ", ")))
 		}
 	}

@@ -96,7 +96,7 @@ func TestEveryShapeOutOfBoundsIsFoundUnlessAReasonIsGiven(t *testing.T) {
 			"internal/x/x.go", "package x\n// i is wide.\n//\n// Size: the protocol has four calls.\ntype i interface{ a(); b(); c(); d() }\n", "",
 		},
 		"program": {
-			"cmd/x/main.go", "package main\nfunc main() {}" + lines(150), "at most 150",
+			"cmd/x/main.go", "package main\nfunc main() {}" + lines(200), "at most 200",
 		},
 		"tls.Config literal": {
 			"internal/x/x.go", "package x\nimport \"crypto/tls\"\nvar c = &tls.Config{}\n", "makes a tls.Config",

@@ -44,7 +44,7 @@ var (
 	controlPlane = []string{
 		"./internal/ca", "./internal/attest", "./internal/push", "./internal/control/...", "./internal/platform/...",
 	}
-	feed    = []string{"./internal/feed"}
+	feed    = []string{"./internal/feed", "./internal/sidecar/..."}
 	enrol   = []string{"./internal/enrol"}
 	proof   = []string{"./internal/capture/...", "./internal/verify/..."}
 	surface = []string{"./internal/cli/...", "./internal/demo/...", "./cmd/...", "./test/..."}
@@ -105,7 +105,7 @@ var Layers = []Rule{
 	},
 	{
 		Name: "the proxy is a proxy",
-		Bind: []string{"./cmd/sealmesh-proxy"},
+		Bind: []string{"./internal/sidecar/...", "./cmd/sealmesh-proxy"},
 		Ban:  slices.Concat(controlPlane, enrol, proof, kubernetes, []string{"./internal/cli/...", "./internal/demo/...", "./test/..."}),
 		Why:  "one runs beside every workload: it carries no key but its own and no code but its own",
 	},

@@ -16,7 +16,7 @@ const (
 	MaxFunctionLines    = 100
 	MaxInterfaceMethods = 3
 	// MaxCommandLines bounds the code of one program in cmd/.
-	MaxCommandLines = 150
+	MaxCommandLines = 200
 )
 
 // TLSPackage is the one package that builds a tls.Config.

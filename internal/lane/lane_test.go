@@ -95,6 +95,11 @@ func readAll(c *lane.Conn) ([]byte, error) {
 	}
 }
 
+func isReset(err error) bool {
+	var reset *lane.ResetError
+	return errors.As(err, &reset)
+}
+
 func TestStreamsFollowOneAnother(t *testing.T) {
 	client, server := pair(t)
 	random := make([]byte, 3_000_000)

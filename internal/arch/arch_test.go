@@ -1,9 +1,11 @@
 package arch
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -13,13 +15,13 @@ import (
 const root = "../.."
 
 func TestNoPackageDependsUpwards(t *testing.T) {
-	for _, v := range CheckLayers(load(t, root), Layers) {
+	for _, v := range CheckLayers(module(t), Layers) {
 		t.Error(v)
 	}
 }
 
 func TestNothingGrowsTooLargeAndOnePackageMakesTLSConfigs(t *testing.T) {
-	found, err := CheckShape(load(t, root))
+	found, err := CheckShape(module(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,6 +136,18 @@ func TestEveryShapeOutOfBoundsIsFoundUnlessAReasonIsGiven(t *testing.T) {
 			}
 		})
 	}
+}
+
+// this is the module, read once.
+var this = sync.OnceValues(func() (map[string]*Package, error) { return Load(context.Background(), root) })
+
+func module(t *testing.T) map[string]*Package {
+	t.Helper()
+	packages, err := this()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return packages
 }
 
 func load(t *testing.T, dir string) map[string]*Package {

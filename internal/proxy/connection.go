@@ -71,8 +71,7 @@ func (c *connection) seal() Seal {
 
 // fail notes why a connection ended: an error that is a refusal explains itself.
 func (c *connection) fail(err error) {
-	var refusal *policy.Refusal
-	if errors.As(err, &refusal) {
+	if refusal, ok := errors.AsType[*policy.Refusal](err); ok {
 		c.refusal = refusal
 		return
 	}

@@ -148,12 +148,10 @@ func unreachable(peer string, err error) *policy.Refusal {
 // handshakeFailed keeps a refusal of our own as it is, and says of anything else
 // that the handshake failed.
 func handshakeFailed(peer string, err error) error {
-	var refusal *policy.Refusal
-	if errors.As(err, &refusal) {
+	if refusal, ok := errors.AsType[*policy.Refusal](err); ok {
 		return refusal
 	}
-	var alert tls.AlertError
-	if errors.As(err, &alert) {
+	if alert, ok := errors.AsType[tls.AlertError](err); ok {
 		return refuse(policy.ReasonRefusedByPeer, peer, "peer ended the handshake: "+alert.Error())
 	}
 	return refuse(policy.ReasonHandshake, peer, err.Error())

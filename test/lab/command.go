@@ -73,8 +73,7 @@ func (c *Cmd) Output() ([]byte, error) {
 		c.Stderr = &stderr
 	}
 	err := c.Run()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		exit.Stderr = stderr.Bytes()
 		if stderr.Len() > 0 {
 			err = fmt.Errorf("%w: %s", err, bytes.TrimSpace(stderr.Bytes()))

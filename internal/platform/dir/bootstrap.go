@@ -15,15 +15,18 @@ import (
 
 	mesh "github.com/sealmesh/sealmesh/api/mesh/v1alpha1"
 	"github.com/sealmesh/sealmesh/internal/ca"
-	"github.com/sealmesh/sealmesh/internal/platform"
 	"github.com/sealmesh/sealmesh/internal/snapshot"
 )
 
 // bootstrap makes what is missing of anchor, issuer and trust bundle, and
 // touches nothing that is there. Whatever moment it is cut off at, it ends its
 // work the next time.
-func (d *Dir) bootstrap(state *platform.State) error {
+func (d *Dir) bootstrap() error {
 	return d.locked(func() error {
+		state, err := d.parse() // anew: another process may have been faster
+		if err != nil {
+			return err
+		}
 		bundle, _ := state.Bundle(d.domain) // nil when there is none
 		if !d.hasIssuer() {
 			if err := d.makeIssuer(bundle); err != nil {

@@ -107,11 +107,7 @@ func Open(path string, cfg Config) (*Dir, error) {
 // discover parses the objects once to learn the trust domain, and makes what a
 // directory needs on first use.
 func (d *Dir) discover() error {
-	content, err := d.read()
-	if err != nil {
-		return err
-	}
-	state, err := Parse(content.objects)
+	state, err := d.parse()
 	if err != nil {
 		return err
 	}
@@ -119,7 +115,15 @@ func (d *Dir) discover() error {
 	if want := d.cfg.TrustDomain; want != "" && want != d.domain.Name() {
 		return Problems{{Object: "Mesh " + meshName, Key: "spec.trustDomain", Message: fmt.Sprintf("%q: must be %q, as started with", d.domain.Name(), want)}}
 	}
-	return d.bootstrap(state)
+	return d.bootstrap()
+}
+
+func (d *Dir) parse() (*platform.State, error) {
+	content, err := d.read()
+	if err != nil {
+		return nil, err
+	}
+	return Parse(content.objects)
 }
 
 // State is the last good state. It is never nil and never changes; a later one

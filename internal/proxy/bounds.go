@@ -67,7 +67,7 @@ func (p *pause) wait(ctx context.Context) {
 
 func (p *pause) log(log *slog.Logger, message string, err error) {
 	if p.count++; p.count == 1 {
-		log.Error(message, obs.KeyError, err)
+		log.Error(message, obs.KeyError, err) //nolint:sloglint // constant at each caller
 	}
 }
 

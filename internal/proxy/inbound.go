@@ -210,7 +210,7 @@ func helloProtocols(b []byte) (protocols []string, complete bool) {
 	err := tls.Server(read, mtls.Inspect(func(hello *tls.ClientHelloInfo) error {
 		protocols = slices.Clone(hello.SupportedProtos)
 		return errStop
-	})).Handshake()
+	})).Handshake() //nolint:noctx // reads from memory and never waits
 	return protocols, errors.Is(err, errStop) || !read.short
 }
 

@@ -173,13 +173,13 @@ func (p *Proxy) sweep(s *snapshot.Snapshot, fresh bool) {
 	now := time.Now()
 	connections, links := p.live.all()
 	for _, l := range links {
-		switch {
-		case !now.Before(l.expires) || fresh:
-			if r := l.judge(s, now); r != nil {
-				l.end(r)
-			} else if l.role == Inbound && l.leaf != s.Leaf && l.drained.CompareAndSwap(false, true) {
-				go func() { _ = l.Drain() }() // the next stream gets our new certificate
-			}
+		if now.Before(l.expires) && !fresh {
+			continue
+		}
+		if r := l.judge(s, now); r != nil {
+			l.end(r)
+		} else if l.role == Inbound && l.leaf != s.Leaf && l.drained.CompareAndSwap(false, true) {
+			go func() { _ = l.Drain() }() // the next stream gets our new certificate
 		}
 	}
 	if fresh {

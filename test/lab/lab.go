@@ -212,7 +212,7 @@ func (l *Lab) Close() error {
 		c.kill()
 	}
 	for c := range l.running {
-		c.reap()
+		_ = c.reap() // killed: how it ended is known
 	}
 	for _, h := range l.hosts {
 		h.ns.Close()

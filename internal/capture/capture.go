@@ -1,0 +1,123 @@
+// Package capture turns a file of captured packets into TCP flows.
+//
+//	file ──► packets ──► segments ──► flows
+//	read.go   decode.go    stream.go    assemble.go
+//
+//	 1  read     pcap or pcapng, until its end or until it breaks off
+//	 2  decode   link, VLAN, IP and TCP headers; what lies above TCP is never
+//	             guessed from port numbers, it is left to package verify
+//	 3  assemble segments of the same two ends into a flow, new at each SYN
+//	 4  stream   place each segment by its sequence number: out of order, sent
+//	             again and missing bytes all come out right
+//
+// Of each direction the first 16 KiB are kept, the rest is counted. Whatever
+// could not be read is counted too: a verdict must know what it did not see.
+package capture
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Window is how many bytes of each direction of a flow are kept.
+const Window = 16 << 10
+
+// maxFlows bounds memory: each flow holds up to two windows.
+const maxFlows = 16 << 10
+
+// File is what one capture file holds.
+type File struct {
+	// Flows in the order they began.
+	Flows  []*Flow
+	Counts Counts
+	// Cut: the file ends in the middle of a packet, so its writer was stopped.
+	Cut bool
+}
+
+// Counts say how much of a file became flows. Packets is the sum of segments
+// and of all that follows.
+type Counts struct {
+	Packets int
+	// NotIP frames are ARP and the like: no workload's payload.
+	NotIP int
+	// NotTCP packets are IP and carry something else.
+	NotTCP int
+	// Fragments of IP packets are not put together.
+	Fragments int
+	// Undecoded packets are malformed, or cut off inside their headers, or
+	// of a link type that is not known here.
+	Undecoded int
+	// Excess segments belong to more flows than are kept.
+	Excess int
+}
+
+// Flow is one TCP connection, or what was seen of it.
+type Flow struct {
+	// Client opened the flow toward Server. Where Opened is false no SYN was
+	// seen, and the side with the higher port number is taken for the client.
+	Client, Server netip.AddrPort
+	Opened         bool
+	ToServer       Direction
+	ToClient       Direction
+	// Reset: one side aborted the connection.
+	Reset       bool
+	First, Last time.Time
+}
+
+// Direction is one half of a flow.
+type Direction struct {
+	Packets int
+	// Bytes of payload on the wire; what was sent again counts again.
+	Bytes int64
+	// Chunks are the bytes kept, in order. A direction that was seen whole has
+	// one chunk, at offset 0; between two chunks bytes are missing.
+	Chunks []Chunk
+	// Missing bytes were sent, as sequence and acknowledgement numbers show, but
+	// are not in the file.
+	Missing int64
+	// Conflict: bytes were sent again with another content. Which of them the
+	// receiver took cannot be known.
+	Conflict bool
+	// Began and Ended: the SYN and the FIN were seen.
+	Began, Ended bool
+
+	stream *stream
+}
+
+// Chunk is a run of bytes without a gap.
+type Chunk struct {
+	// Offset from the first byte of the direction; where Began is false, from
+	// the first byte seen.
+	Offset int
+	Data   []byte
+
+	marks []mark
+}
+
+// mark says which packet brought the bytes from an offset on.
+type mark struct {
+	offset int // from the start of the direction
+	packet int
+}
+
+// Start is the direction's beginning: the bytes from the very first one up to
+// the first gap. It is empty if the beginning was not seen.
+func (d *Direction) Start() []byte {
+	if !d.Began || len(d.Chunks) == 0 || d.Chunks[0].Offset != 0 {
+		return nil
+	}
+	return d.Chunks[0].Data
+}
+
+// Packet is the number in the file, from 1, of the packet that brought the
+// chunk's byte at index i.
+func (c Chunk) Packet(i int) int {
+	packet := 0
+	for _, m := range c.marks {
+		if m.offset > c.Offset+i {
+			break
+		}
+		packet = m.packet
+	}
+	return packet
+}

@@ -1,0 +1,161 @@
+package capture
+
+import (
+	"bytes"
+	"slices"
+)
+
+// stream places the bytes of one direction by their sequence numbers. Offsets
+// count from its first byte and, unlike sequence numbers, never wrap.
+type stream struct {
+	begun bool
+	base  uint32 // sequence number of offset 0
+	top   int64  // end of the furthest byte known to have been sent
+	acked int64  // end of the furthest byte the other side has acknowledged
+	fin   int64  // offset of the FIN plus one, or 0
+
+	spans []span // bytes that are in the file, ascending, never touching
+
+	window []byte // the first bytes, up to Window
+	marks  []mark // who brought them
+}
+
+// span is the bytes from one offset up to another.
+type span struct{ from, to int64 }
+
+// maxSpans bounds memory. Bytes that would need more spans count as missing.
+const maxSpans = 256
+
+// place turns a sequence number into an offset: of all it could mean, the one
+// nearest to where the stream is.
+func (s *stream) place(seq uint32) int64 {
+	if !s.begun {
+		s.begun, s.base = true, seq
+	}
+	return s.top + int64(int32(seq-s.base-uint32(s.top)))
+}
+
+// write keeps the bytes of one segment. It reports whether they contradict
+// bytes that were seen before.
+func (s *stream) write(offset int64, data []byte, packet int) (conflict bool) {
+	if len(data) == 1 && offset == s.top-1 {
+		return false // a keep-alive probe: its byte means nothing (RFC 9293, 3.8.4)
+	}
+	if offset < 0 { // before the first packet of a flow that was joined late
+		data = data[min(int64(len(data)), -offset):]
+		offset = 0
+	}
+	if len(data) == 0 {
+		return false
+	}
+	if offset < Window {
+		conflict = s.keep(int(offset), data[:min(int64(len(data)), Window-offset)], packet)
+	}
+	end := offset + int64(len(data))
+	s.top = max(s.top, end)
+	s.cover(span{offset, end})
+	return conflict
+}
+
+// keep copies bytes into the window, but never over bytes that are there: the
+// first to come stay. It reports whether others differ from those.
+func (s *stream) keep(offset int, data []byte, packet int) (conflict bool) {
+	if end := offset + len(data); end > len(s.window) {
+		s.window = append(s.window, make([]byte, end-len(s.window))...)
+	}
+	for len(data) > 0 {
+		known, until := s.known(offset)
+		n := len(data)
+		if until > offset {
+			n = min(n, until-offset)
+		}
+		if known {
+			conflict = conflict || !bytes.Equal(s.window[offset:offset+n], data[:n])
+		} else {
+			copy(s.window[offset:], data[:n])
+			s.marks = append(s.marks, mark{offset, packet})
+		}
+		offset, data = offset+n, data[n:]
+	}
+	return conflict
+}
+
+// known reports whether the byte at offset was seen, and up to where that stays
+// so; for ever if the answer is not beyond offset.
+func (s *stream) known(offset int) (known bool, until int) {
+	at := int64(offset)
+	for _, sp := range s.spans {
+		if at < sp.from {
+			return false, int(sp.from)
+		}
+		if at < sp.to {
+			return true, int(sp.to)
+		}
+	}
+	return false, 0
+}
+
+// cover notes that the bytes of a span are in the file.
+func (s *stream) cover(n span) {
+	first := slices.IndexFunc(s.spans, func(sp span) bool { return sp.to >= n.from })
+	if first < 0 {
+		first = len(s.spans)
+	}
+	last := first
+	for last < len(s.spans) && s.spans[last].from <= n.to {
+		n.from = min(n.from, s.spans[last].from)
+		n.to = max(n.to, s.spans[last].to)
+		last++
+	}
+	if first < last || len(s.spans) < maxSpans {
+		s.spans = slices.Replace(s.spans, first, last, n)
+	}
+}
+
+// acknowledge notes that the other side has everything before seq.
+func (s *stream) acknowledge(seq uint32) {
+	if !s.begun {
+		s.begun, s.base = true, seq
+	}
+	s.acked = max(s.acked, s.place(seq))
+}
+
+// end notes a FIN behind the bytes up to offset.
+func (s *stream) end(offset int64) {
+	s.top = max(s.top, offset)
+	s.fin = offset + 1
+}
+
+// missing counts the bytes that were sent but are not in the file.
+func (s *stream) missing() int64 {
+	sent := max(s.top, s.acked)
+	if s.fin > 0 && sent == s.fin {
+		sent-- // the FIN itself has a sequence number, and is no byte
+	}
+	for _, sp := range s.spans {
+		sent -= sp.to - sp.from
+	}
+	return sent
+}
+
+// chunks cuts the window at its gaps.
+func (s *stream) chunks() []Chunk {
+	slices.SortFunc(s.marks, func(a, b mark) int { return a.offset - b.offset })
+	var all []Chunk
+	for _, sp := range s.spans {
+		if sp.from >= int64(len(s.window)) {
+			break
+		}
+		from, to := int(sp.from), int(min(sp.to, int64(len(s.window))))
+		all = append(all, Chunk{Offset: from, Data: s.window[from:to], marks: within(s.marks, from, to)})
+	}
+	return all
+}
+
+// within is the marks from one offset up to another; marks are in order.
+func within(marks []mark, from, to int) []mark {
+	at := func(m mark, offset int) int { return m.offset - offset }
+	first, _ := slices.BinarySearchFunc(marks, from, at)
+	last, _ := slices.BinarySearchFunc(marks, to, at)
+	return marks[first:last]
+}

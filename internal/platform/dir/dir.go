@@ -36,6 +36,7 @@ import (
 	mesh "github.com/sealmesh/sealmesh/api/mesh/v1alpha1"
 	"github.com/sealmesh/sealmesh/internal/ca"
 	"github.com/sealmesh/sealmesh/internal/id"
+	"github.com/sealmesh/sealmesh/internal/obs"
 	"github.com/sealmesh/sealmesh/internal/platform"
 	"github.com/sealmesh/sealmesh/internal/snapshot"
 )
@@ -138,10 +139,14 @@ func (d *Dir) take(content *content) {
 	last := d.State()
 	state, warning, err := d.load(content, last)
 	if err != nil {
-		d.invalid.tell(d.cfg.Log, "edit of the mesh directory refused, last good state kept", d.path, err)
+		if d.invalid.news(err) {
+			d.cfg.Log.Error("edit of the mesh directory refused, last good state kept", obs.KeyPath, d.path, obs.KeyError, err.Error())
+		}
 		return
 	}
-	d.invalid.tell(d.cfg.Log, "issuer in the mesh directory refused, last good one kept", d.path, warning)
+	if d.invalid.news(warning) {
+		d.cfg.Log.Error("issuer in the mesh directory refused, last good one kept", obs.KeyPath, d.path, obs.KeyError, warning.Error())
+	}
 	if state.Version != last.Version {
 		d.state.Store(state)
 	}
@@ -151,16 +156,16 @@ func (d *Dir) take(content *content) {
 // another takes its place.
 type complaint struct{ told string }
 
-// tell logs err unless it was the last to be told; nil mends.
-func (c *complaint) tell(log *slog.Logger, message, dir string, err error) {
+// news reports whether err is a problem that was not the last to be told; nil
+// mends.
+func (c *complaint) news(err error) bool {
 	text := ""
 	if err != nil {
 		text = err.Error()
 	}
-	if text != c.told && text != "" {
-		log.Error(message, "dir", dir, "err", text)
-	}
+	fresh := text != "" && text != c.told
 	c.told = text
+	return fresh
 }
 
 // load makes a state of a content. Where only the issuer in it is unfit, that of
@@ -195,8 +200,7 @@ func (d *Dir) load(c *content, last *platform.State) (state *platform.State, war
 // reason: there is none better, and issuing refuses by itself.
 func stillFit(issuer platform.Issuer, bundle *snapshot.Bundle, now time.Time) error {
 	err := ca.CheckIssuer(issuer, bundle, now)
-	var refusal *ca.Refusal
-	if errors.As(err, &refusal) && refusal.Code == ca.CodeIssuerExpired {
+	if refusal, ok := errors.AsType[*ca.Refusal](err); ok && refusal.Code == ca.CodeIssuerExpired {
 		return nil
 	}
 	return err

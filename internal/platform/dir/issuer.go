@@ -68,8 +68,7 @@ func (d *Dir) issuer(c *content, bundle *snapshot.Bundle) (platform.Issuer, erro
 	}
 	issuer := platform.Issuer{Chain: chain, Key: key}
 	if err := ca.CheckIssuer(issuer, bundle, d.cfg.Now()); err != nil {
-		var refusal *ca.Refusal
-		if errors.As(err, &refusal) {
+		if refusal, ok := errors.AsType[*ca.Refusal](err); ok { // whom it was tried for is no news
 			return platform.Issuer{}, fmt.Errorf("%s: %w", d.ownFile("issuer.crt"), &ca.Refusal{Code: refusal.Code, Message: refusal.Message})
 		}
 		return platform.Issuer{}, fmt.Errorf("%s: %v", d.ownFile("issuer.crt"), err)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 
+	"github.com/sealmesh/sealmesh/internal/obs"
 	"github.com/sealmesh/sealmesh/internal/platform"
 )
 
@@ -26,7 +27,8 @@ func (d *Dir) Watch(ctx context.Context, apply func(*platform.State)) error {
 		case <-ctx.Done():
 			return nil
 		case <-w.events:
-		case <-w.lost:
+		case err := <-w.lost: // fails open, because the look that follows makes up for it
+			d.cfg.Log.Warn("changes of the mesh directory may have gone unheard", obs.KeyPath, d.path, obs.KeyError, err.Error())
 		case <-resync.C:
 			d.maintain()
 		case <-settle.C:
@@ -61,7 +63,7 @@ func newWatcher(d *Dir) *watcher {
 	w := &watcher{dir: d, known: map[string]bool{}}
 	heard, err := fsnotify.NewWatcher()
 	if err != nil { // fails open, because resync reads all the same
-		d.cfg.Log.Warn("changes of the mesh directory are found only by looking", "dir", d.path, "every", d.cfg.Resync, "err", err)
+		d.cfg.Log.Warn("changes of the mesh directory are found only by looking", obs.KeyPath, d.path, obs.KeyRetry, d.cfg.Resync, obs.KeyError, err.Error())
 		return w
 	}
 	w.heard, w.events, w.lost = heard, heard.Events, heard.Errors
@@ -111,7 +113,9 @@ func (w *watcher) listen(folders []string) (fresh bool) {
 func (d *Dir) failed(err error) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.unread.tell(d.cfg.Log, "mesh directory cannot be read, last good state kept", d.path, err)
+	if d.unread.news(err) {
+		d.cfg.Log.Error("mesh directory cannot be read, last good state kept", obs.KeyPath, d.path, obs.KeyError, err.Error())
+	}
 	return err != nil
 }
 
@@ -127,10 +131,10 @@ func (d *Dir) judged(content digest) bool {
 // was not valid yet.
 func (d *Dir) maintain() {
 	if err := d.renewIssuer(); err != nil {
-		d.cfg.Log.Error("issuer not renewed", "dir", d.path, "err", err)
+		d.cfg.Log.Error("issuer not renewed", obs.KeyPath, d.path, obs.KeyError, err.Error())
 	}
 	if err := d.sweepTokens(); err != nil {
-		d.cfg.Log.Error("expired join tokens not removed", "dir", d.path, "err", err)
+		d.cfg.Log.Error("expired join tokens not removed", obs.KeyPath, d.path, obs.KeyError, err.Error())
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -5,6 +5,8 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
+# Where Go's own installer puts it, which sudo forgets.
+export PATH := $(PATH):/usr/local/go/bin
 
 MODULE  := github.com/sealmesh/sealmesh
 VERSION := $(or $(shell git describe --tags --always --dirty 2>/dev/null),dev)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -49,11 +48,11 @@ func newSuite(l *lab.Lab, o options, systems []system, chosen []measurement, pro
 	s := &suite{options: o, measurements: chosen, progress: progress}
 	var names []string
 	for _, system := range systems {
-		client, err := addWorkload(l, l.Nodes[0], "client-"+system.name())
+		client, err := l.AddWorkload(l.Nodes[0], "client-"+system.name())
 		if err != nil {
 			return nil, err
 		}
-		server, err := addWorkload(l, l.Nodes[1], "server-"+system.name())
+		server, err := l.AddWorkload(l.Nodes[1], "server-"+system.name())
 		if err != nil {
 			return nil, err
 		}
@@ -62,22 +61,6 @@ func newSuite(l *lab.Lab, o options, systems []system, chosen []measurement, pro
 	}
 	s.results = newResults(names, chosen)
 	return s, nil
-}
-
-// addWorkload makes a workload whose ports do not run out: what limits new
-// connections is to be the proxies, not the 28,000 ports a kernel offers at
-// first, nor TIME_WAIT, which for loopback alone it lets be cut short.
-func addWorkload(l *lab.Lab, node *lab.Node, name string) (*lab.Workload, error) {
-	w, err := l.AddWorkload(node, name)
-	if err != nil {
-		return nil, err
-	}
-	return w, w.Do(func() error {
-		return errors.Join(
-			os.WriteFile("/proc/sys/net/ipv4/ip_local_port_range", []byte("16384 65535"), 0),
-			os.WriteFile("/proc/sys/net/ipv4/tcp_tw_reuse", []byte("1"), 0),
-		)
-	})
 }
 
 // run makes all rounds. A system that fails a measurement is noted and left out
@@ -218,8 +201,14 @@ func (s *suite) observe(ctx context.Context, c *contestant, client *agent, o *ob
 		return err
 	}
 	now, err := usage.ReadMachine()
+	if err != nil {
+		return err
+	}
 	o.machine, o.elapsed = now.Sub(machine), time.Since(began)
-	return err
+	if o.server.Bytes == 0 || o.client.Operations+o.client.Bytes == 0 {
+		return fmt.Errorf("nothing came through within %v", o.elapsed.Round(time.Millisecond))
+	}
+	return nil
 }
 
 // processes are those of both proxies, with what they have started.

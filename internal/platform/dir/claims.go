@@ -123,22 +123,26 @@ func shared(a, b []uint16) (string, bool) {
 // uniquePlaces keeps workloads of one machine apart by where they are found:
 // what a process sends must be of one workload. A cgroup contains those below it.
 func (p *parser) uniquePlaces() {
-	for i, o := range p.workloads {
+	type spot struct{ node, key, value string }
+	taken := map[spot]place{}
+	var grouped []placed[mesh.Workload]
+	for _, o := range p.workloads {
 		s := o.object.Spec
-		for _, other := range p.workloads[:i] {
-			t := other.object.Spec
-			if s.Node != t.Node {
-				continue
+		for _, at := range [...]spot{{s.Node, "spec.netns", s.NetNS}, {s.Node, "spec.user", s.User}} {
+			if first, exists := taken[at]; exists && at.value != "" {
+				p.add(o.problem(at.key, "%q: is also that of %s", at.value, first))
 			}
-			switch {
-			case s.NetNS != "" && s.NetNS == t.NetNS:
-				p.add(o.problem("spec.netns", "%q: is also that of %s", s.NetNS, other.place))
-			case s.User != "" && s.User == t.User:
-				p.add(o.problem("spec.user", "%q: is also that of %s", s.User, other.place))
-			case s.Cgroup != "" && t.Cgroup != "" && (within(s.Cgroup, t.Cgroup) || within(t.Cgroup, s.Cgroup)):
+			taken[at] = o.place
+		}
+		if s.Cgroup == "" {
+			continue
+		}
+		for _, other := range grouped {
+			if t := other.object.Spec; s.Node == t.Node && (within(s.Cgroup, t.Cgroup) || within(t.Cgroup, s.Cgroup)) {
 				p.add(o.problem("spec.cgroup", "%q: overlaps %q of %s", s.Cgroup, t.Cgroup, other.place))
 			}
 		}
+		grouped = append(grouped, o)
 	}
 }
 

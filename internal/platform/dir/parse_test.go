@@ -3,8 +3,10 @@ package dir
 import (
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -79,6 +81,20 @@ func outcome(t *testing.T, files map[string][]byte) string {
 		t.Fatal(err)
 	}
 	return string(text) + "\n"
+}
+
+// BenchmarkParse reads a large mesh: 5,000 workloads in one file.
+func BenchmarkParse(b *testing.B) {
+	var text strings.Builder
+	for i := range 5000 {
+		fmt.Fprintf(&text, "---\n%s", strings.Replace(workloadYAML(fmt.Sprintf("w%d", i), fmt.Sprintf("10.0.%d.%d", i/250, i%250+1)), "spec: {", fmt.Sprintf("spec: {netns: /run/netns/w%d, ", i), 1))
+	}
+	files := map[string][]byte{"mesh.yaml": []byte(meshYAML), "workloads.yaml": []byte(text.String())}
+	for b.Loop() {
+		if _, err := Parse(files); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
 
 // FuzzParse: never panics, is the same each time, and what it accepts, written

@@ -33,7 +33,7 @@ const (
 func readable(f *capture.Flow) (protocol string, found *Evidence) {
 	for _, d := range []*capture.Direction{&f.ToServer, &f.ToClient} {
 		for _, c := range d.Chunks {
-			at, length := 0, 0
+			var at, length int
 			switch start := c.Offset == 0 && d.Began; {
 			case start && beginsTLS(c.Data):
 				at, length = textInTLS(c.Data)

@@ -111,7 +111,11 @@ func (c *Capture) drain() {
 		case <-c.ended:
 			return
 		}
-		time.Sleep(pause)
+		select {
+		case <-time.After(pause):
+		case <-c.ended:
+			return
+		}
 	}
 }
 

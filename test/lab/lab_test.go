@@ -276,11 +276,13 @@ func TestLeftoversOfAKilledOwnerAreSwept(t *testing.T) {
 	if got := leftovers(t, prefix); len(got) != 0 {
 		t.Errorf("not swept: %v", got)
 	}
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
-		if _, err := startTime(sleeper); err != nil {
-			break
-		}
-		if time.Now().After(deadline) {
+	ctx, tick := timeout(t), time.Tick(time.Millisecond)
+	for lives := true; lives; {
+		select {
+		case <-tick:
+			_, err := startTime(sleeper)
+			lives = err == nil
+		case <-ctx.Done():
 			t.Fatalf("process %d of the swept lab still runs", sleeper)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"runtime/pprof"
 	"strings"
@@ -139,10 +140,14 @@ func token(file string) func() (string, error) {
 	return read
 }
 
-// profile writes a CPU profile of the whole run, for work on the proxy itself.
+// profile writes a CPU profile of the whole run, for work on the proxy itself. In
+// a directory each process has a file of its own.
 func profile(file string) (stop func(), err error) {
 	if file == "" {
 		return func() {}, nil
+	}
+	if info, err := os.Stat(file); err == nil && info.IsDir() {
+		file = filepath.Join(file, fmt.Sprintf("sealmesh-proxy-%d.pprof", os.Getpid()))
 	}
 	out, err := os.Create(file)
 	if err != nil {

@@ -25,6 +25,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -57,13 +58,13 @@ type config struct {
 	only, figures string
 	quick         bool
 	document      string
-	profile       string
+	bin, profile  string
 	command       string // as a reader would repeat it
 }
 
 // parseFlags reads the command line. -quick changes the defaults only.
-func parseFlags(args []string, output io.Writer) (config, error) {
-	c := config{command: strings.Join(append([]string{"go run ./test/bench"}, args...), " ")}
+func parseFlags(args []string, output io.Writer) (c config, err error) {
+	c = config{command: strings.Join(append([]string{"go run ./test/bench"}, args...), " ")}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(output)
 	flags.StringVar(&c.only, "only", "", "systems to measure, separated by commas (default all)")
@@ -72,7 +73,8 @@ func parseFlags(args []string, output io.Writer) (config, error) {
 	seconds := flags.Float64("seconds", 0, "how long to measure each figure of each system in each round (default 4, with -quick 1.5)")
 	flags.BoolVar(&c.quick, "quick", false, "one short round, to see whether it works; the document is not written")
 	flags.StringVar(&c.document, "doc", "docs/performance.md", "document to write the table into, if everything was measured")
-	flags.StringVar(&c.profile, "cpuprofile", "", "directory for CPU profiles of sealmesh-proxy (SEALMESH_PROFILE)")
+	flags.StringVar(&c.bin, "bin", "bin", "directory with sealmesh and sealmesh-proxy, as make build leaves them")
+	flags.StringVar(&c.profile, "cpuprofile", "", "directory for CPU profiles of sealmesh-proxy (SEALMESH_CPUPROFILE)")
 	if err := flags.Parse(args); err != nil {
 		return c, err
 	}
@@ -93,6 +95,12 @@ func parseFlags(args []string, output io.Writer) (config, error) {
 		*seconds = defaultSeconds
 	}
 	c.window = time.Duration(*seconds * float64(time.Second))
+	if c.profile != "" {
+		// The proxies have a working directory of their own.
+		if c.profile, err = filepath.Abs(c.profile); err != nil {
+			return c, err
+		}
+	}
 	c.warmUp, c.settle = 500*time.Millisecond, 2*time.Second
 	return c, nil
 }
@@ -115,7 +123,7 @@ func bench(ctx context.Context, args []string, stdout, stderr io.Writer) (err er
 	if err := writePKI(dir); err != nil {
 		return err
 	}
-	all := []system{direct{}, newHAProxy(dir), newNginx(dir)}
+	all := []system{direct{}, newHAProxy(dir), newNginx(dir), sealmesh{c.bin, dir, c.profile}}
 	systems, err := choose("-only", c.only, all, system.name)
 	if err != nil {
 		return err

@@ -208,6 +208,9 @@ func (s *suite) observe(ctx context.Context, c *contestant, client *agent, o *ob
 	if o.server.Bytes == 0 || o.client.Operations+o.client.Bytes == 0 {
 		return fmt.Errorf("nothing came through within %v", o.elapsed.Round(time.Millisecond))
 	}
+	if o.proxied && o.proxies == 0 {
+		return errors.New("the proxies did nothing: they were bypassed")
+	}
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -55,5 +56,31 @@ func TestAFailedMeasurementIsNotAFigure(t *testing.T) {
 	}
 	if _, err := s.measure(t.Context(), requests, c); err == nil || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("error %v, want connection refused", err)
+	}
+}
+
+func TestSealedMeansBothWorkloads(t *testing.T) {
+	for _, c := range []struct {
+		output         string
+		client, server int
+		fails          bool
+	}{
+		{"control plane runs\nsealed bench/server: 9 rules, proxy pid 7\nsealed bench/client: 9 rules, proxy pid 8\n", 8, 7, false},
+		{"sealed bench/server: 9 rules, proxy pid 7\nsealed bench/server: 9 rules, proxy pid 9\n", 0, 0, true},
+		{"", 0, 0, true},
+	} {
+		read, write, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := write.WriteString(c.output); err != nil {
+			t.Fatal(err)
+		}
+		write.Close()
+		client, server, err := awaitSealed(read)
+		read.Close()
+		if (err != nil) != c.fails || client != c.client || server != c.server {
+			t.Errorf("%q: %d %d %v", c.output, client, server, err)
+		}
 	}
 }

@@ -38,7 +38,8 @@ func main() {
 	if len(os.Args) > 1 && (os.Args[1] == roleServe || os.Args[1] == roleDrive) {
 		exit(playRole(os.Args[1:]))
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// A pipe that nobody reads any more (bench | head) is an end to clean up after.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
 	exit(bench(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }

@@ -36,13 +36,17 @@ import (
 type Config struct {
 	// Platform holds the objects, the issuer and the join tokens.
 	Platform platform.Platform
-	// Socket is the path of the unix socket; its directory must exist.
+	// Socket is the path of the unix socket, whose directory must exist; "" for
+	// none. AdminService is served nowhere else.
 	Socket string
 	// SocketGroup, if not 0, is the group whose members may use the socket besides
 	// its owner. They cannot use AdminService.
 	SocketGroup int
 	// Listen is the TCP address for proxies on other machines, "" for none.
 	Listen string
+	// Listeners are further ones for proxies on other machines, open already: Run
+	// closes them.
+	Listeners []net.Listener
 	// Metrics is the TCP address, on a loopback interface, that /metrics is served
 	// at in plain HTTP, "" for none.
 	Metrics string
@@ -68,8 +72,11 @@ func (c Config) Validate() error {
 	if c.Log == nil {
 		problem("no logger")
 	}
-	if c.Socket == "" || len(c.Socket) > maxSocketPath {
-		problem("socket %q: must be a path of 1 to %d bytes", c.Socket, maxSocketPath)
+	if len(c.Socket) > maxSocketPath {
+		problem("socket %q: must be a path of at most %d bytes", c.Socket, maxSocketPath)
+	}
+	if c.Socket == "" && c.Listen == "" && len(c.Listeners) == 0 {
+		problem("no socket and no address to listen on")
 	}
 	if c.SocketGroup < 0 {
 		problem("socket group %d: must not be negative", c.SocketGroup)

@@ -67,6 +67,7 @@ func (s *Server) stream(ctx context.Context, who caller, stream *connect.ServerS
 			return connect.NewError(connect.CodeUnavailable, errors.New("the stream ends: caller or control plane stops"))
 		case <-changed:
 		case <-expiry.C:
+			return s.answer(&ca.Refusal{Code: ca.CodeCertificateUntrusted, Subject: who.workload, Message: "the certificate this stream began with has ended"})
 		}
 	}
 }

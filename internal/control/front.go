@@ -52,11 +52,16 @@ func (s *Server) listen(ctx context.Context) (fronts []front, err error) {
 			}
 		}
 	}()
-	socket, err := listenUnix(ctx, s.cfg.Socket, s.cfg.SocketGroup)
-	if err != nil {
-		return nil, err
+	for _, l := range s.cfg.Listeners {
+		fronts = append(fronts, s.front(l, s.remote()))
 	}
-	fronts = append(fronts, s.front(socket, s.local()))
+	if s.cfg.Socket != "" {
+		l, err := listenUnix(ctx, s.cfg.Socket, s.cfg.SocketGroup)
+		if err != nil {
+			return fronts, err
+		}
+		fronts = append(fronts, s.front(l, s.local()))
+	}
 	if s.cfg.Listen != "" {
 		l, err := net.Listen("tcp", s.cfg.Listen)
 		if err != nil {

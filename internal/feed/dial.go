@@ -36,8 +36,8 @@ const (
 
 // endpoint is where a control plane listens.
 type endpoint struct {
-	network, address string // as net.Dial takes them
-	url              string // as HTTP wants it
+	dial func(context.Context) (net.Conn, error)
+	url  string // as HTTP wants it
 }
 
 // parseEndpoint reads unix:///path or https://host:port.
@@ -49,11 +49,23 @@ func parseEndpoint(s string) (endpoint, error) {
 	}
 	switch {
 	case u.Scheme == "unix" && u.Host == "" && strings.HasPrefix(u.Path, "/") && u.Path != "/":
-		return endpoint{"unix", u.Path, "https://control"}, nil
+		return unixEndpoint(u.Path), nil
 	case u.Scheme == "https" && u.Hostname() != "" && u.Port() != "" && strings.Trim(u.Path, "/") == "":
-		return endpoint{"tcp", u.Host, "https://" + u.Host}, nil
+		dial := func(ctx context.Context) (net.Conn, error) {
+			d := net.Dialer{Control: mark}
+			return d.DialContext(ctx, "tcp", u.Host)
+		}
+		return endpoint{dial, "https://" + u.Host}, nil
 	}
 	return endpoint{}, wrong
+}
+
+func unixEndpoint(path string) endpoint {
+	dial := func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", path)
+	}
+	return endpoint{dial, "https://control"}
 }
 
 // client is a connection to the control plane, made when it is first used and
@@ -94,7 +106,7 @@ func newClient(at endpoint, own id.TrustDomain, cfg mtls.Config) *client {
 		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 			defer cancel()
-			raw, err := dial(ctx, at)
+			raw, err := at.dial(ctx)
 			if err != nil {
 				return nil, err
 			}
@@ -122,18 +134,9 @@ func controlIdentity(td id.TrustDomain) id.Identity {
 	return control
 }
 
-// dial reaches the control plane, marked so that redirection lets it pass.
-func dial(ctx context.Context, at endpoint) (net.Conn, error) {
-	var d net.Dialer
-	if at.network == "tcp" {
-		d.Control = mark
-	}
-	return d.DialContext(ctx, at.network, at.address)
-}
-
-// mark sets the proxies' mark on a socket. Fails open: without the privilege for
-// it the socket goes unmarked, because redirection lets the control plane's
-// address pass anyway.
+// mark sets the proxies' mark on a socket, so that redirection lets it pass.
+// Fails open: without the privilege for it the socket goes unmarked, because
+// redirection lets the control plane's address pass anyway.
 func mark(_, _ string, raw syscall.RawConn) error {
 	var failed error
 	err := raw.Control(func(fd uintptr) {
@@ -200,8 +203,7 @@ func (c *client) close() {
 // Admin is a client of the control plane's AdminService on its unix socket, for
 // the command line. Call close when done with it.
 func Admin(socket string, anchors *snapshot.Bundle) (service controlv1connect.AdminServiceClient, close func()) {
-	at := endpoint{"unix", socket, "https://control"}
-	c := newClient(at, anchors.Domain(), mtls.Config{
+	c := newClient(unixEndpoint(socket), anchors.Domain(), mtls.Config{
 		Bundles: map[id.TrustDomain]*snapshot.Bundle{anchors.Domain(): anchors},
 	})
 	return controlv1connect.NewAdminServiceClient(&http.Client{Transport: c.transport}, c.url, options()), c.close

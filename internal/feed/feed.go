@@ -23,6 +23,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -52,6 +53,8 @@ type Config struct {
 	Version string
 	// Log takes what goes wrong and what comes anew.
 	Log *slog.Logger
+	// Dial reaches the control plane by another way than its address, if not nil.
+	Dial func(context.Context) (net.Conn, error)
 	// Now is the clock that certificates are judged by, time.Now if nil.
 	Now func() time.Time
 }
@@ -110,6 +113,9 @@ func New(cfg Config) (*Feed, error) {
 		cfg.Edges = func() []*controlv1.Edge { return nil }
 	}
 	at, err := parseEndpoint(cfg.Control)
+	if cfg.Dial != nil {
+		at.dial = cfg.Dial
+	}
 	return &Feed{
 		cfg:      cfg,
 		endpoint: at,

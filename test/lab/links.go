@@ -115,13 +115,24 @@ func addVeth(nl *netlink.Handle, bridge, port string, peer *Host) error {
 	return setUp(nl, port, netip.Addr{}, netip.Addr{})
 }
 
-// setUp gives a link its addresses, where they are valid, and sets it up.
-// IPv6 addresses are usable at once: nobody else can have them.
+// setUp gives a link its addresses and sets it up.
 func setUp(nl *netlink.Handle, name string, addr4, addr6 netip.Addr) error {
 	link, err := nl.LinkByName(name)
 	if err != nil {
 		return fmt.Errorf("find link %s: %v", name, err)
 	}
+	if err := addAddresses(nl, link, addr4, addr6); err != nil {
+		return err
+	}
+	if err := nl.LinkSetUp(link); err != nil {
+		return fmt.Errorf("set link %s up: %v", name, err)
+	}
+	return nil
+}
+
+// addAddresses gives a link those addresses that are valid. IPv6 addresses are
+// usable at once, without asking whether somebody else has them.
+func addAddresses(nl *netlink.Handle, link netlink.Link, addr4, addr6 netip.Addr) error {
 	for _, a := range []netip.Prefix{netip.PrefixFrom(addr4, bits4), netip.PrefixFrom(addr6, bits6)} {
 		if !a.IsValid() {
 			continue
@@ -131,11 +142,8 @@ func setUp(nl *netlink.Handle, name string, addr4, addr6 netip.Addr) error {
 			addr.Flags = unix.IFA_F_NODAD
 		}
 		if err := nl.AddrAdd(link, addr); err != nil {
-			return fmt.Errorf("add address %s to %s: %v", a, name, err)
+			return fmt.Errorf("add address %s to %s: %v", a, link.Attrs().Name, err)
 		}
-	}
-	if err := nl.LinkSetUp(link); err != nil {
-		return fmt.Errorf("set link %s up: %v", name, err)
 	}
 	return nil
 }
@@ -161,4 +169,41 @@ func addRoute(nl *netlink.Handle, to netip.Prefix, gateway netip.Addr) error {
 
 func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// TakeAddress makes thief answer for victim, a workload of the same node, as
+// after a forged ARP reply: the node delivers to thief whatever is sent to
+// victim's addresses.
+func (l *Lab) TakeAddress(thief, victim *Workload) error {
+	if thief.Node != victim.Node {
+		return fmt.Errorf("lab: %s cannot take the address of %s on another node", thief.Name, victim.Name)
+	}
+	var mac net.HardwareAddr
+	err := thief.configure(func(nl *netlink.Handle) error {
+		link, err := nl.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		mac = link.Attrs().HardwareAddr
+		return addAddresses(nl, link, victim.Addr4, victim.Addr6)
+	})
+	if err != nil {
+		return err
+	}
+	return thief.Node.configure(func(nl *netlink.Handle) error {
+		bridge, err := nl.LinkByName("cni0")
+		if err != nil {
+			return err
+		}
+		for _, a := range []netip.Addr{victim.Addr4, victim.Addr6} {
+			if !a.IsValid() {
+				continue
+			}
+			neighbour := &netlink.Neigh{LinkIndex: bridge.Attrs().Index, IP: a.AsSlice(), HardwareAddr: mac, State: netlink.NUD_PERMANENT}
+			if err := nl.NeighSet(neighbour); err != nil {
+				return fmt.Errorf("neighbour %s: %v", a, err)
+			}
+		}
+		return nil
+	})
 }

@@ -10,40 +10,75 @@ import (
 	"github.com/sealmesh/sealmesh/internal/obs"
 )
 
-// Bounds on handshakes under way.
+// Bounds on handshakes under way. What is above them waits its turn.
 const (
+	// maxHandshakes bounds a proxy's handshakes of one role.
 	maxHandshakes = 1024
-	// maxHandshakesFrom bounds one address, so that a flood of half-open lanes
-	// from it leaves room for everyone else.
-	maxHandshakesFrom = 128
+	// maxHandshakesWith bounds those with one address, so that a flood of
+	// half-open lanes from it leaves room for everyone else.
+	maxHandshakesWith = 128
 )
 
-// slots counts the handshakes under way.
+// slots are the handshakes that may be under way.
 type slots struct {
-	mu    sync.Mutex
-	total int
-	from  map[netip.Addr]int
+	all chan struct{}
+
+	mu   sync.Mutex
+	with map[netip.Addr]*share
 }
 
-func newSlots() *slots { return &slots{from: map[netip.Addr]int{}} }
+// share is the slots of one address.
+type share struct {
+	taken chan struct{}
+	users int // that hold or wait for a slot
+}
 
-// take reserves a slot; ok is false if there is none. release gives it back.
-func (s *slots) take(client netip.Addr) (release func(), ok bool) {
+func newSlots() *slots {
+	return &slots{all: make(chan struct{}, maxHandshakes), with: map[netip.Addr]*share{}}
+}
+
+// take waits for a slot for a handshake with a peer; release gives it back. The
+// error is ctx's.
+func (s *slots) take(ctx context.Context, peer netip.Addr) (release func(), err error) {
+	own := s.join(peer)
+	select {
+	case own.taken <- struct{}{}:
+	case <-ctx.Done():
+		s.leave(peer, own)
+		return nil, ctx.Err()
+	}
+	select {
+	case s.all <- struct{}{}:
+	case <-ctx.Done():
+		<-own.taken
+		s.leave(peer, own)
+		return nil, ctx.Err()
+	}
+	return func() {
+		<-s.all
+		<-own.taken
+		s.leave(peer, own)
+	}, nil
+}
+
+func (s *slots) join(peer netip.Addr) *share {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.total >= maxHandshakes || s.from[client] >= maxHandshakesFrom {
-		return nil, false
+	own := s.with[peer]
+	if own == nil {
+		own = &share{taken: make(chan struct{}, maxHandshakesWith)}
+		s.with[peer] = own
 	}
-	s.total++
-	s.from[client]++
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.total--
-		if s.from[client]--; s.from[client] == 0 {
-			delete(s.from, client)
-		}
-	}, true
+	own.users++
+	return own
+}
+
+func (s *slots) leave(peer netip.Addr, own *share) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if own.users--; own.users == 0 {
+		delete(s.with, peer)
+	}
 }
 
 // pause is how an accept loop waits out a lack of descriptors: 5 ms, doubled up to

@@ -83,8 +83,10 @@ func (p *Proxy) acceptLane(ctx context.Context, snap *snapshot.Snapshot, c *conn
 		_ = tcp.Close()
 		return nil, refuse(policy.ReasonNotReady, c.client.String(), "this proxy has no certificate yet")
 	}
-	release, ok := p.handshakes.take(c.client.Addr())
-	if !ok {
+	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
+	defer cancel()
+	release, err := p.accepting.take(ctx, c.client.Addr())
+	if err != nil {
 		_ = tcp.Close()
 		return nil, refuse(policy.ReasonOverload, c.client.String(), "too many handshakes under way")
 	}
@@ -100,8 +102,6 @@ func (p *Proxy) acceptLane(ctx context.Context, snap *snapshot.Snapshot, c *conn
 		},
 		Protocols: []string{mtls.ALPN},
 	}
-	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
-	defer cancel()
 	done := p.Metrics.handshake(Inbound)
 	conn, err := lane.Server(ctx, tcp, config.TLS())
 	done(err)
@@ -192,7 +192,7 @@ func (p *Proxy) servePlain(ctx context.Context, snap *snapshot.Snapshot, c *conn
 // dialApp reaches the application behind this proxy, from the client's address
 // where that is allowed.
 func (p *Proxy) dialApp(ctx context.Context, c *connection) (*sock.Conn, error) {
-	tcp, _, err := p.dial.App(ctx, c.client.Addr(), c.server)
+	tcp, err := p.dial.App(ctx, c.client.Addr(), c.server)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"crypto/tls"
 	"net"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/sealmesh/sealmesh/internal/mtls"
 )
@@ -81,23 +83,26 @@ func TestOneAddressCannotTakeAllHandshakes(t *testing.T) {
 	s := newSlots()
 	flooder, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 	var releases []func()
-	for range maxHandshakesFrom {
-		release, ok := s.take(flooder)
-		if !ok {
-			t.Fatal("refused below the bound")
+	for range maxHandshakesWith {
+		release, err := s.take(t.Context(), flooder)
+		if err != nil {
+			t.Fatal(err)
 		}
 		releases = append(releases, release)
 	}
-	if _, ok := s.take(flooder); ok {
+	soon, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := s.take(soon, flooder); err == nil {
 		t.Error("the flooder gets more than its share")
 	}
-	if _, ok := s.take(other); !ok {
-		t.Error("another address is refused")
+	release, err := s.take(t.Context(), other)
+	if err != nil {
+		t.Error("another address has to wait")
 	}
-	for _, release := range releases {
+	for _, release := range append(releases, release) {
 		release()
 	}
-	if _, ok := s.take(flooder); !ok || len(s.from) != 2 {
+	if len(s.with) != 0 || len(s.all) != 0 {
 		t.Error("slots are not given back")
 	}
 }

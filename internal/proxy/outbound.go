@@ -53,6 +53,11 @@ func (p *Proxy) lane(ctx context.Context, snap *snapshot.Snapshot, way route) (*
 // dialLane makes a lane: the peer proves the identity expected at the
 // destination, and we prove ours.
 func (p *Proxy) dialLane(ctx context.Context, snap *snapshot.Snapshot, to destination) (*link, error) {
+	release, err := p.dialing.take(ctx, to.address.Addr())
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	tcp, err := p.dial.Lane(ctx, to.address)
 	if err != nil {
 		return nil, unreachable(to.address.String(), err)

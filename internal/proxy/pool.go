@@ -17,12 +17,14 @@ const (
 // pool keeps the idle lanes that we are the client of, the last used first, so
 // that the surplus of a burst grows old and ends.
 type pool struct {
+	end func(*link) // ends a lane that is not kept
+
 	mu   sync.Mutex
 	idle map[destination][]*link
 	shut bool
 }
 
-func newPool() *pool { return &pool{idle: map[destination][]*link{}} }
+func newPool(end func(*link)) *pool { return &pool{end: end, idle: map[destination][]*link{}} }
 
 // take finds an idle lane to a destination that shows our current certificate and
 // whose server takes another stream; nil if there is none.
@@ -35,7 +37,7 @@ func (p *pool) take(to destination, leaf *tls.Certificate) *link {
 		if l.leaf == leaf && l.Idle() == nil {
 			return l
 		}
-		go l.Shutdown()
+		go p.end(l)
 	}
 }
 
@@ -57,7 +59,7 @@ func (p *pool) put(l *link, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.shut || l.Draining() || len(p.idle[l.to]) >= idleLanes {
-		go l.Shutdown()
+		go p.end(l)
 		return
 	}
 	l.idleAt = now
@@ -73,7 +75,7 @@ func (p *pool) sweep(leaf *tls.Certificate, now time.Time) {
 		kept := idle[:0]
 		for _, l := range idle {
 			if leaf == nil || l.leaf != leaf || now.Sub(l.idleAt) > idleTime || l.Idle() != nil {
-				go l.Shutdown()
+				go p.end(l)
 				continue
 			}
 			kept = append(kept, l)

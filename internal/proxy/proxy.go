@@ -78,13 +78,14 @@ func (c Config) Validate() error {
 // Proxy seals one workload.
 type Proxy struct {
 	Config
-	dial       sock.Dialer
-	live       *live
-	pool       *pool
-	handshakes *slots
-	own        [2]uint16 // ports of our own listeners
-	serving    sync.WaitGroup
-	edges      *edges
+	dial      *sock.Dialer
+	live      *live
+	pool      *pool
+	dialing   *slots    // handshakes as a client
+	accepting *slots    // and as a server
+	own       [2]uint16 // ports of our own listeners
+	serving   sync.WaitGroup
+	edges     *edges
 }
 
 // New makes a proxy. It starts nothing.
@@ -93,17 +94,18 @@ func New(config Config) (*Proxy, error) {
 		return nil, err
 	}
 	p := &Proxy{
-		Config:     config,
-		dial:       sock.Dialer{Timeout: dialTime},
-		live:       newLive(),
-		pool:       newPool(),
-		handshakes: newSlots(),
+		Config:    config,
+		dial:      &sock.Dialer{Timeout: dialTime},
+		live:      newLive(),
+		dialing:   newSlots(),
+		accepting: newSlots(),
 		own: [2]uint16{
 			sock.AddrPort(config.Outbound.Addr()).Port(),
 			sock.AddrPort(config.Inbound.Addr()).Port(),
 		},
 		edges: newEdges(),
 	}
+	p.pool = newPool(p.retire)
 	p.Metrics.observe(p)
 	return p, nil
 }

@@ -113,6 +113,12 @@ func (c *connection) describe() (slog.Level, []slog.Attr) {
 	return level, attrs
 }
 
+// retire ends an idle lane in order.
+func (p *Proxy) retire(l *link) {
+	l.Shutdown()
+	p.closeLink(l)
+}
+
 // closeLink ends a lane and notes that it has ended.
 func (p *Proxy) closeLink(l *link) {
 	l.Close()

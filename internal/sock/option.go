@@ -2,9 +2,11 @@ package sock
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -33,33 +35,77 @@ func Listen(ctx context.Context, port uint16) (*net.TCPListener, error) {
 	return l.(*net.TCPListener), nil
 }
 
-// Dialer opens the proxy's own connections.
+// Local ports, in two ranges that do not meet. A lane from a client and the call to
+// the application in that client's name have the same addresses, and lead to the
+// same port; with the same source port the kernel would take one for the other.
+const (
+	// Lanes begin in the range that Linux has for outgoing connections.
+	laneFirst, laneLast = 32768, 65535
+	// Calls to the application begin below it.
+	appFirst, appLast = 1024, 32767
+)
+
+// appTries is how many source ports are tried for a call in a client's name before
+// it is made in our own.
+const appTries = 32
+
+// Dialer opens the proxy's own connections. The zero value is ready.
 type Dialer struct {
 	// Timeout of connecting.
 	Timeout time.Duration
+
+	nextPort atomic.Uint32
 }
 
 // Lane connects to another proxy over the network.
-func (d Dialer) Lane(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
+func (d *Dialer) Lane(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
 	nd := net.Dialer{Timeout: d.Timeout, KeepAliveConfig: keepAlive, Control: control(func(fd int, _ bool) error {
+		// A kernel before 6.3 does not know the option; its own range is the same
+		// unless someone has changed it.
+		_ = unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_LOCAL_PORT_RANGE, laneLast<<16|laneFirst)
 		return mark(fd)
 	})}
 	return dial(ctx, nd, to)
 }
 
 // App connects to the application behind this proxy, in the name of a client: the
-// connection comes from the client's address where the privilege allows (kept is
-// then true), and from our own where not.
-func (d Dialer) App(ctx context.Context, client netip.Addr, to netip.AddrPort) (conn *net.TCPConn, kept bool, err error) {
-	nd := net.Dialer{Timeout: d.Timeout, KeepAlive: -1, Control: control(func(fd int, ipv6 bool) error {
-		if err := mark(fd); err != nil {
-			return err
+// connection comes from the client's address where the privilege allows and a port
+// is free, and from our own where not.
+func (d *Dialer) App(ctx context.Context, client netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
+	if client.Is4() == to.Addr().Is4() {
+		for range appTries {
+			conn, err := d.appAs(ctx, client, to)
+			switch {
+			case errors.Is(err, unix.EADDRINUSE), errors.Is(err, unix.EADDRNOTAVAIL):
+				continue // the port is taken, or in TIME_WAIT
+			case errors.Is(err, unix.EPERM):
+			default:
+				return conn, err
+			}
+			break
 		}
-		kept = client.Is4() == to.Addr().Is4() && bindAs(fd, ipv6, client) == nil
-		return nil
+	}
+	nd := net.Dialer{Timeout: d.Timeout, KeepAlive: -1, Control: control(func(fd int, _ bool) error { return mark(fd) })}
+	return dial(ctx, nd, to)
+}
+
+// appAs is one attempt of App in the client's name, from the next port.
+func (d *Dialer) appAs(ctx context.Context, client netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
+	port := appFirst + int(d.nextPort.Add(1)%(appLast-appFirst+1))
+	nd := net.Dialer{Timeout: d.Timeout, KeepAlive: -1, Control: control(func(fd int, ipv6 bool) error {
+		return firstError(
+			func() error { return mark(fd) },
+			func() error { return setTransparent(fd, ipv6) },
+			func() error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) },
+			func() error {
+				if ipv6 {
+					return unix.Bind(fd, &unix.SockaddrInet6{Port: port, Addr: client.As16()})
+				}
+				return unix.Bind(fd, &unix.SockaddrInet4{Port: port, Addr: client.As4()})
+			},
+		)
 	})}
-	conn, err = dial(ctx, nd, to)
-	return conn, kept, err
+	return dial(ctx, nd, to)
 }
 
 func dial(ctx context.Context, nd net.Dialer, to netip.AddrPort) (*net.TCPConn, error) {
@@ -68,21 +114,6 @@ func dial(ctx context.Context, nd net.Dialer, to netip.AddrPort) (*net.TCPConn, 
 		return nil, err
 	}
 	return conn.(*net.TCPConn), nil
-}
-
-// bindAs makes the socket come from a foreign address, on a port that is chosen
-// at connect (IP_BIND_ADDRESS_NO_PORT), so that ports are shared by destinations.
-func bindAs(fd int, ipv6 bool, client netip.Addr) error {
-	if err := setTransparent(fd, ipv6); err != nil {
-		return err
-	}
-	if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
-		return err
-	}
-	if ipv6 {
-		return unix.Bind(fd, &unix.SockaddrInet6{Addr: client.As16()})
-	}
-	return unix.Bind(fd, &unix.SockaddrInet4{Addr: client.As4()})
 }
 
 // mark lets a connection of ours pass redirection. Without the privilege

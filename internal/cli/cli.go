@@ -1,0 +1,81 @@
+// Package cli is the sealmesh command.
+//
+// A command says what it found on standard output and what it is doing on
+// standard error. When it fails it prints "error:" with what, where and what is
+// allowed, and "hint:" with what to do next.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+// hinted is an error with what to do next.
+type hinted struct {
+	error
+	hint string
+}
+
+func (h hinted) Unwrap() error { return h.error }
+
+func hint(err error, format string, args ...any) error {
+	return hinted{err, fmt.Sprintf(format, args...)}
+}
+
+// Run runs the command line and returns the exit code: 0 if it did what was
+// asked, 1 if what it checks did not hold, 2 if it was used wrongly or failed.
+func Run(ctx context.Context, version string, args []string, stdout, stderr io.Writer) int {
+	root := command(version)
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	var failed checkFailed
+	if errors.As(err, &failed) {
+		return 1
+	}
+	fmt.Fprintln(stderr, "error:", err)
+	var h hinted
+	if errors.As(err, &h) {
+		fmt.Fprintln(stderr, "hint:", h.hint)
+	}
+	return 2
+}
+
+// checkFailed is returned by a command that has already said what did not hold.
+type checkFailed struct{ error }
+
+func command(version string) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "sealmesh",
+		Short: "Seal every connection between workloads, and prove it from the wire",
+		Long: `Sealmesh seals every TCP connection between workloads in mutual TLS, each
+workload with its own identity, without touching the programs.
+
+Begin with "sealmesh demo": two nodes, real programs, a capture before and after.`,
+		Version:       version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetVersionTemplate("sealmesh {{.Version}}\n")
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return hint(err, "see \"%s --help\"", c.CommandPath())
+	})
+	root.AddCommand(
+		demoCommand(),
+		upCommand(version),
+		downCommand(),
+		statusCommand(),
+		joinTokenCommand(),
+		identityCommand(),
+		edgesCommand(),
+	)
+	return root
+}

@@ -1,0 +1,118 @@
+package cli
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sealmesh/sealmesh/api/control/v1/controlv1connect"
+	"github.com/sealmesh/sealmesh/internal/feed"
+	"github.com/sealmesh/sealmesh/internal/id"
+	"github.com/sealmesh/sealmesh/internal/snapshot"
+)
+
+// runtimeRoot holds what a running mesh needs to be found by, one directory each.
+const runtimeRoot = "/run/sealmesh"
+
+// place is where the mesh of one directory runs on this machine. It lies outside
+// the directory, since proxies run as a user who may not enter that.
+type place struct {
+	dir     string // the mesh directory, absolute
+	runtime string
+}
+
+// flagDir adds -f to a command.
+func flagDir(c *cobra.Command) *string {
+	dir := c.Flags().StringP("file", "f", "mesh", "directory of the mesh's objects")
+	_ = c.MarkFlagDirname("file")
+	return dir
+}
+
+func newPlace(dir string) (place, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return place{}, err
+	}
+	if real, err := filepath.EvalSymlinks(abs); err == nil {
+		abs = real
+	}
+	sum := sha256.Sum256([]byte(abs))
+	return place{dir: abs, runtime: filepath.Join(runtimeRoot, hex.EncodeToString(sum[:6]))}, nil
+}
+
+func (p place) socket() string     { return filepath.Join(p.runtime, "control.sock") }
+func (p place) anchors() string    { return filepath.Join(p.runtime, "anchors.pem") }
+func (p place) domain() string     { return filepath.Join(p.runtime, "trust-domain") }
+func (p place) namespaces() string { return filepath.Join(p.runtime, "namespaces") }
+func (p place) status() string     { return filepath.Join(p.runtime, "status.json") }
+func (p place) lock() string       { return filepath.Join(p.runtime, "lock") }
+
+// writeBundle leaves the trust anchors where proxies and commands find them.
+func (p place) writeBundle(b *snapshot.Bundle) error {
+	if err := writeFile(p.domain(), []byte(b.Domain().Name())); err != nil {
+		return err
+	}
+	return writeFile(p.anchors(), b.PEM())
+}
+
+// writeFile replaces a file at once, so that nobody reads half of it.
+func writeFile(path string, b []byte) error {
+	tmp := path + ".new"
+	if err := os.WriteFile(tmp, b, 0o644); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}
+
+func (p place) bundle() (*snapshot.Bundle, error) {
+	name, err := os.ReadFile(p.domain())
+	if err != nil {
+		return nil, err
+	}
+	td, err := id.ParseTrustDomain(string(name))
+	if err != nil {
+		return nil, err
+	}
+	pem, err := os.ReadFile(p.anchors())
+	if err != nil {
+		return nil, err
+	}
+	return snapshot.ParseBundle(td, pem)
+}
+
+// withAdmin calls the control plane of the mesh of a directory.
+func withAdmin(ctx context.Context, dir string, call func(controlv1connect.AdminServiceClient) error) error {
+	p, err := newPlace(dir)
+	if err != nil {
+		return err
+	}
+	notRunning := func(err error) error {
+		return hint(fmt.Errorf("mesh %s is not running on this machine: %w", p.dir, err),
+			"start it with \"sealmesh up -f %s\", or name another directory with -f", dir)
+	}
+	bundle, err := p.bundle()
+	if err != nil {
+		return notRunning(err)
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", p.socket())
+	if errors.Is(err, os.ErrPermission) {
+		return hint(fmt.Errorf("control plane of %s: %w", p.dir, err), "ask as the user who runs \"sealmesh up\", or as root")
+	}
+	if err != nil {
+		return notRunning(err)
+	}
+	_ = conn.Close()
+	admin, done, err := feed.Admin(ctx, p.socket(), bundle)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return call(admin)
+}

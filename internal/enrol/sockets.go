@@ -1,0 +1,100 @@
+package enrol
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sealmesh/sealmesh/internal/redirect"
+	"github.com/sealmesh/sealmesh/internal/sock"
+)
+
+// socketNames are LISTEN_FDNAMES, in the order of a sockets.
+const socketNames = "outbound:inbound:admin"
+
+// sockets are the listeners of one proxy, which outlive it.
+type sockets []*os.File
+
+// namespaceID tells a network namespace from one that was made anew at its path.
+type namespaceID struct{ device, inode uint64 }
+
+func namespaceAt(path string) (namespaceID, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return namespaceID{}, fmt.Errorf("network namespace %s: %w", path, err)
+	}
+	return namespaceID{st.Dev, st.Ino}, nil
+}
+
+// open guards the workload, then makes its proxy's sockets; on a host, on the
+// first ports that are free.
+func (k *keeper) open(ctx context.Context) (s sockets, err error) {
+	for tried := 1; ; tried++ {
+		// From here on the workload passes nothing.
+		if err := k.guard(); err != nil {
+			return nil, err
+		}
+		own := k.realm.own(k.workload)
+		var id namespaceID
+		err = redirect.InNamespace(k.realm.path, func() (err error) {
+			if id, err = namespaceAt("/proc/thread-self/ns/net"); err == nil {
+				s, err = listen(ctx, own)
+			}
+			return err
+		})
+		switch {
+		case err == nil:
+			k.opened(id, own)
+			return s, nil
+		case !errors.Is(err, unix.EADDRINUSE):
+			return nil, err
+		}
+		if err := k.realm.reserve(k.workload, tried); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// listen opens the sockets in the namespace of the calling thread.
+func listen(ctx context.Context, own proxyPorts) (s sockets, err error) {
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	for _, port := range []uint16{own.outbound, own.inbound} {
+		l, err := sock.Listen(ctx, port)
+		if err != nil {
+			return s, err
+		}
+		if s, err = s.keep(l); err != nil {
+			return s, err
+		}
+	}
+	// The proxy itself answers only /live and /ready beyond loopback.
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", fmt.Sprintf(":%d", own.admin))
+	if err != nil {
+		return s, fmt.Errorf("admin port: %w", err)
+	}
+	return s.keep(l.(*net.TCPListener))
+}
+
+// keep takes the socket itself out of Go's listener, which is closed.
+func (s sockets) keep(l *net.TCPListener) (sockets, error) {
+	defer l.Close()
+	f, err := l.File()
+	if err != nil {
+		return s, err
+	}
+	return append(s, f), nil
+}
+
+func (s sockets) close() {
+	for _, f := range s {
+		_ = f.Close()
+	}
+}

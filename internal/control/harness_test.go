@@ -228,8 +228,9 @@ func (w *world) setIssuer(issuer ca.Authority) {
 }
 
 func (w *world) admin() controlv1connect.AdminServiceClient {
-	service, closeIt := feed.Admin(w.socket, w.anchors())
-	w.t.Cleanup(closeIt)
+	w.t.Helper()
+	service, hangUp := feed.Admin(w.socket, w.anchors())
+	w.t.Cleanup(hangUp)
 	return service
 }
 

@@ -60,8 +60,12 @@ func newRude(t *testing.T, dial func(context.Context) (net.Conn, error), anchors
 		},
 	}
 	transport.Protocols.SetHTTP2(true)
-	t.Cleanup(transport.CloseIdleConnections)
-	client := &http.Client{Transport: transport}
+	conn, err := transport.NewClientConn(context.Background(), "https", "control:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	client := &http.Client{Transport: conn}
 	return rude{
 		identity:  controlv1connect.NewIdentityServiceClient(client, "https://control", connect.WithGRPC()),
 		discovery: controlv1connect.NewDiscoveryServiceClient(client, "https://control", connect.WithGRPC()),

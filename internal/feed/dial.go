@@ -10,11 +10,10 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
-	"connectrpc.com/connect"
+	connectrpc "connectrpc.com/connect"
 
 	"github.com/sealmesh/sealmesh/api/control/v1/controlv1connect"
 	"github.com/sealmesh/sealmesh/internal/id"
@@ -68,61 +67,65 @@ func unixEndpoint(path string) endpoint {
 	return endpoint{dial, "https://control"}
 }
 
-// client is a connection to the control plane, made when it is first used and
-// again if it breaks.
+// client is one connection to the control plane. It is never made anew: what
+// fails on it has failed, and nothing is sent twice behind our back.
 type client struct {
-	transport *http.Transport
-	url       string
-
-	mu     sync.Mutex // guards all below
-	conn   *tls.Conn  // newest; the transport closes those before it
-	closed bool
+	conn   *http.ClientConn
+	server []*x509.Certificate // the chain that the control plane showed
+	http   *http.Client
+	url    string
 }
 
-// client makes a client that shows the leaf held, if there is one, and trusts
-// what is held.
-func (f *Feed) client(h held) *client {
-	return newClient(f.endpoint, f.cfg.TrustDomain, mtls.Config{
+// connect makes a connection that shows the leaf held, if there is one, and trusts
+// what is held. Close it after use.
+func (f *Feed) connect(ctx context.Context, h held) (*client, error) {
+	return connect(ctx, f.endpoint, f.cfg.TrustDomain, mtls.Config{
 		Leaf:    h.leaf,
 		Bundles: f.bundles(h),
 		Now:     f.cfg.Now,
 	})
 }
 
-// newClient completes what is the same for all clients of a control plane: whom
-// they expect, and HTTP/2. Fails closed: only the control plane's own identity
-// passes.
-func newClient(at endpoint, own id.TrustDomain, cfg mtls.Config) *client {
+func connect(ctx context.Context, at endpoint, own id.TrustDomain, cfg mtls.Config) (*client, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	c := &client{url: at.url}
+	t := transport(at, own, cfg, func(chain []*x509.Certificate) { c.server = chain })
+	conn, err := t.NewClientConn(ctx, "https", "control:0") // the transport knows where to
+	if err != nil {
+		return nil, fmt.Errorf("connect to the control plane: %w", err)
+	}
+	c.conn, c.http = conn, &http.Client{Transport: conn}
+	return c, nil
+}
+
+// transport adds what is the same for all connections to a control plane: whom
+// they expect, and HTTP/2. It tells the chain that the control plane showed. Fails
+// closed: only the control plane's own identity passes.
+func transport(at endpoint, own id.TrustDomain, cfg mtls.Config, seen func([]*x509.Certificate)) *http.Transport {
 	control := controlIdentity(own)
 	cfg.Authorize = mtls.Expect(control)
 	cfg.ServerName = control.ServerName()
 	cfg.Protocols = []string{"h2"}
-	secure := cfg.TLS()
-
-	c := &client{url: at.url}
-	c.transport = &http.Transport{
+	t := &http.Transport{
 		Protocols: new(http.Protocols),
 		HTTP2:     &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
 		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			ctx, cancel := context.WithTimeout(ctx, dialTimeout)
-			defer cancel()
 			raw, err := at.dial(ctx)
 			if err != nil {
 				return nil, err
 			}
-			conn := tls.Client(raw, secure)
-			if err = conn.HandshakeContext(ctx); err == nil {
-				err = c.use(conn)
-			}
-			if err != nil {
+			conn := tls.Client(raw, cfg.TLS())
+			if err := conn.HandshakeContext(ctx); err != nil {
 				raw.Close()
 				return nil, err
 			}
+			seen(conn.ConnectionState().PeerCertificates)
 			return conn, nil
 		},
 	}
-	c.transport.Protocols.SetHTTP2(true)
-	return c
+	t.Protocols.SetHTTP2(true)
+	return t
 }
 
 // controlIdentity is who the control plane of a trust domain is.
@@ -150,61 +153,31 @@ func mark(_, _ string, raw syscall.RawConn) error {
 
 // options make the client speak gRPC. Snapshots are not compressed: decompressors
 // would stand in every proxy's memory.
-func options() connect.ClientOption {
-	return connect.WithClientOptions(
-		connect.WithGRPC(),
-		connect.WithReadMaxBytes(maxMessage),
-		connect.WithAcceptCompression("gzip", nil, nil),
+func options() connectrpc.ClientOption {
+	return connectrpc.WithClientOptions(
+		connectrpc.WithGRPC(),
+		connectrpc.WithReadMaxBytes(maxMessage),
+		connectrpc.WithAcceptCompression("gzip", nil, nil),
 	)
 }
 
 func (c *client) identity() controlv1connect.IdentityServiceClient {
-	return controlv1connect.NewIdentityServiceClient(&http.Client{Transport: c.transport}, c.url, options())
+	return controlv1connect.NewIdentityServiceClient(c.http, c.url, options())
 }
 
 func (c *client) discovery() controlv1connect.DiscoveryServiceClient {
-	return controlv1connect.NewDiscoveryServiceClient(&http.Client{Transport: c.transport}, c.url, options())
-}
-
-// use makes conn the client's connection. The transport may still dial for a
-// request that was given up: then it is too late, and conn is not to be used.
-func (c *client) use(conn *tls.Conn) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
-		return net.ErrClosed
-	}
-	c.conn = conn
-	return nil
-}
-
-// server is the certificate chain that the control plane showed, nil before the
-// first use.
-func (c *client) server() []*x509.Certificate {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.conn == nil {
-		return nil
-	}
-	return c.conn.ConnectionState().PeerCertificates
+	return controlv1connect.NewDiscoveryServiceClient(c.http, c.url, options())
 }
 
 // close ends the connection and whatever runs on it.
-func (c *client) close() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.closed = true
-	if c.conn != nil {
-		c.conn.Close()
-	}
-	c.transport.CloseIdleConnections()
-}
+func (c *client) close() { c.conn.Close() }
 
 // Admin is a client of the control plane's AdminService on its unix socket, for
-// the command line. Call close when done with it.
-func Admin(socket string, anchors *snapshot.Bundle) (service controlv1connect.AdminServiceClient, close func()) {
-	c := newClient(unixEndpoint(socket), anchors.Domain(), mtls.Config{
+// the command line. It connects when it is first asked; call hangUp when done.
+func Admin(socket string, anchors *snapshot.Bundle) (service controlv1connect.AdminServiceClient, hangUp func()) {
+	at := unixEndpoint(socket)
+	t := transport(at, anchors.Domain(), mtls.Config{
 		Bundles: map[id.TrustDomain]*snapshot.Bundle{anchors.Domain(): anchors},
-	})
-	return controlv1connect.NewAdminServiceClient(&http.Client{Transport: c.transport}, c.url, options()), c.close
+	}, func([]*x509.Certificate) {})
+	return controlv1connect.NewAdminServiceClient(&http.Client{Transport: t}, at.url, options()), t.CloseIdleConnections
 }

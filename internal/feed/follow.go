@@ -58,7 +58,10 @@ func (f *Feed) follow(ctx context.Context) {
 func (f *Feed) session(ctx context.Context, h held) (heard bool, err error) {
 	ctx, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	c := f.client(h)
+	c, err := f.connect(ctx, h)
+	if err != nil {
+		return false, err
+	}
 	defer c.close()
 	stream, err := c.discovery().Watch(ctx, &controlv1.WatchRequest{Instance: f.instance, Workload: h.workload})
 	if err != nil {
@@ -122,7 +125,7 @@ func (f *Feed) attend(ctx context.Context, c *client, began held) error {
 		if h.leaf != began.leaf {
 			return errLeafReplaced
 		}
-		if _, err := mtls.Verify(c.server(), f.bundles(h), f.cfg.Now()); err != nil {
+		if _, err := mtls.Verify(c.server, f.bundles(h), f.cfg.Now()); err != nil {
 			return errServerOutdated
 		}
 		if h.learned != nil {

@@ -14,7 +14,7 @@ import (
 	mathrand "math/rand/v2"
 	"time"
 
-	"connectrpc.com/connect"
+	connectrpc "connectrpc.com/connect"
 
 	controlv1 "github.com/sealmesh/sealmesh/api/control/v1"
 	"github.com/sealmesh/sealmesh/internal/id"
@@ -81,7 +81,10 @@ func (f *Feed) certify(ctx context.Context, h held) error {
 		return err
 	}
 	req.Csr = csr
-	c := f.client(h)
+	c, err := f.connect(ctx, h)
+	if err != nil {
+		return err
+	}
 	defer c.close()
 	resp, err := c.identity().Certify(ctx, req)
 	if err != nil {
@@ -203,7 +206,7 @@ func (f *Feed) logFailure(ctx context.Context, h held, err error, retry time.Dur
 
 // refusal is what the control plane said with its error, nil if it said nothing.
 func refusal(err error) *controlv1.Refusal {
-	var from *connect.Error
+	var from *connectrpc.Error
 	if !errors.As(err, &from) {
 		return nil
 	}

@@ -13,6 +13,13 @@ const (
 	Admin = 15090
 )
 
+// Host workloads share a namespace: each proxy takes the first three ports in a
+// row that are free from HostFirst to HostLast, for outbound, inbound and admin.
+const (
+	HostFirst = 15101
+	HostLast  = 15400
+)
+
 // Control is the TCP port of the control plane for proxies on other machines.
 // Proxies on the same machine use its unix socket.
 const Control = 15012

@@ -109,10 +109,7 @@ func withAdmin(ctx context.Context, dir string, call func(controlv1connect.Admin
 		return notRunning(err)
 	}
 	_ = conn.Close()
-	admin, done, err := feed.Admin(ctx, p.socket(), bundle)
-	if err != nil {
-		return err
-	}
-	defer done()
+	admin, hangUp := feed.Admin(p.socket(), bundle)
+	defer hangUp()
 	return call(admin)
 }

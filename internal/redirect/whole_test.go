@@ -90,9 +90,8 @@ func (n ns) callApp(client, to string) *net.TCPConn {
 	n.t.Helper()
 	var conn *net.TCPConn
 	n.do(func() (err error) {
-		var kept bool
-		conn, kept, err = sock.Dialer{Timeout: 5 * time.Second}.App(context.Background(), netip.MustParseAddr(client), netip.MustParseAddrPort(to))
-		if err == nil && !kept {
+		conn, err = (&sock.Dialer{Timeout: 5 * time.Second}).App(context.Background(), netip.MustParseAddr(client), netip.MustParseAddrPort(to))
+		if err == nil && sock.AddrPort(conn.LocalAddr()).Addr().String() != client {
 			n.t.Error("the client's address was not kept")
 		}
 		return err
@@ -117,7 +116,7 @@ func TestApplicationDoesNotInheritTheProxysMark(t *testing.T) {
 	// The twin: the application answers under the proxy's mark, past the proxy.
 	app.applyWithout(whole(Redirect), rule)
 	app.do(func() error {
-		_, _, err := sock.Dialer{Timeout: patience}.App(context.Background(), netip.MustParseAddr(peer4), netip.MustParseAddrPort(join(app4, 8080)))
+		_, err := (&sock.Dialer{Timeout: patience}).App(context.Background(), netip.MustParseAddr(peer4), netip.MustParseAddrPort(join(app4, 8080)))
 		if err == nil {
 			t.Error("the application answered the proxy even without the rule")
 		}

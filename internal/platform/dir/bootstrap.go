@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -142,6 +143,9 @@ func (d *Dir) locked(f func() error) error {
 	for {
 		err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX)
 		if err == nil {
+			if err := d.recoverOwn(); err != nil {
+				return err
+			}
 			return f()
 		}
 		if !errors.Is(err, syscall.EINTR) {
@@ -150,18 +154,38 @@ func (d *Dir) locked(f func() error) error {
 	}
 }
 
-// writeAuthority writes the key first: a reader in between sees a pair that does
-// not match and keeps the one it has.
+// writeAuthority replaces a certificate and its key together: both are written
+// beside the old ones, and what was begun by that is ended by settleAuthority, be
+// it by whoever holds the lock next. The key is put first: a reader in between
+// sees a pair that does not match and keeps the one it has.
 func (d *Dir) writeAuthority(name string, a ca.Authority) error {
 	der, err := x509.MarshalPKCS8PrivateKey(a.Key)
 	if err != nil {
 		return fmt.Errorf("write key of %s: %v", name, err)
 	}
 	key := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	if err := replace(d.ownFile(name+".key"), key, 0o600); err != nil {
+	if err := replace(d.ownFile(name+".key.new"), key, 0o600); err != nil {
 		return err
 	}
-	return replace(d.ownFile(name+".crt"), certPEM(a.Cert), 0o600)
+	if err := replace(d.ownFile(name+".crt.new"), certPEM(a.Cert), 0o600); err != nil {
+		return err
+	}
+	return d.settleAuthority(name)
+}
+
+// settleAuthority puts a new pair in place, once both of it are there.
+func (d *Dir) settleAuthority(name string) error {
+	if _, err := os.Stat(d.ownFile(name + ".crt.new")); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	err := os.Rename(d.ownFile(name+".key.new"), d.ownFile(name+".key"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // it is there already
+		return err
+	}
+	if err := os.Rename(d.ownFile(name+".crt.new"), d.ownFile(name+".crt")); err != nil {
+		return err
+	}
+	return syncDir(d.own())
 }
 
 func certPEM(c *x509.Certificate) []byte {

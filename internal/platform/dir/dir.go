@@ -6,6 +6,7 @@
 //	  trustbundle-demo.local.yaml  written on first use, then yours
 //	  .sealmesh/                   0700, ours; every file in it 0600
 //	    anchor.crt anchor.key      the trust anchor made on first use
+//	    anchor-next.crt, .key      the one to replace it, while that is under way
 //	    issuer.crt issuer.key      signs leaves; may be replaced at any time
 //	    tokens/<sha-256>.json      join tokens not yet used
 //	    lock                       held while any of these is made

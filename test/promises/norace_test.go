@@ -1,0 +1,6 @@
+//go:build !race
+
+package promises
+
+// raced: the programs are built with the race detector, like this test.
+const raced = false

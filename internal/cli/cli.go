@@ -75,6 +75,7 @@ Begin with "sealmesh demo": two nodes, real programs, a capture before and after
 		statusCommand(),
 		joinTokenCommand(),
 		identityCommand(),
+		trustCommand(),
 		edgesCommand(),
 	)
 	return root

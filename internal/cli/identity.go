@@ -67,10 +67,7 @@ func identityTable(list []identity, now time.Time) table {
 		}
 		expires := "-"
 		if i.Serial != "" {
-			expires = "in " + span(i.NotAfter.Sub(now))
-			if now.After(i.NotAfter) {
-				expires = "expired"
-			}
+			expires = expiry(i.NotAfter, now)
 		}
 		t.rows = append(t.rows, row{
 			cells: []string{i.Workload, i.Identity, orDash(short(i.Serial)), expires, orDash(i.Issuer), proxy},

@@ -110,11 +110,17 @@ func size(n uint64) string {
 	return fmt.Sprintf("%.1f %cB", f, units[i])
 }
 
+// expiry is when something ends, seen from now.
+func expiry(end, now time.Time) string {
+	if !now.Before(end) {
+		return "expired"
+	}
+	return "in " + span(end.Sub(now))
+}
+
 // span is a duration in its two largest units: 23h59m, 59m30s, 12s.
 func span(d time.Duration) string {
 	switch {
-	case d < 0:
-		return "expired"
 	case d >= 48*time.Hour:
 		return fmt.Sprintf("%dd%dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
 	case d >= time.Hour:

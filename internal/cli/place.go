@@ -93,23 +93,25 @@ func withAdmin(ctx context.Context, dir string, call func(controlv1connect.Admin
 	if err != nil {
 		return err
 	}
-	notRunning := func(err error) error {
-		return hint(fmt.Errorf("mesh %s is not running on this machine: %w", p.dir, err),
-			"start it with \"sealmesh up -f %s\", or name another directory with -f", dir)
-	}
 	bundle, err := p.bundle()
 	if err != nil {
-		return notRunning(err)
+		return notRunning(p, dir, err)
 	}
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", p.socket())
 	if errors.Is(err, os.ErrPermission) {
 		return hint(fmt.Errorf("control plane of %s: %w", p.dir, err), "ask as the user who runs \"sealmesh up\", or as root")
 	}
 	if err != nil {
-		return notRunning(err)
+		return notRunning(p, dir, err)
 	}
 	_ = conn.Close()
 	admin, hangUp := feed.Admin(p.socket(), bundle)
 	defer hangUp()
 	return call(admin)
+}
+
+// notRunning says that a mesh does not run; dir is how the user named it.
+func notRunning(p place, dir string, err error) error {
+	return hint(fmt.Errorf("mesh %s is not running on this machine: %w", p.dir, err),
+		"start it with \"sealmesh up -f %s\", or name another directory with -f", dir)
 }

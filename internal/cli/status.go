@@ -41,8 +41,7 @@ is ready, with the redirection rules that hold for them.`,
 		}
 		b, err := os.ReadFile(p.status())
 		if err != nil {
-			return hint(fmt.Errorf("mesh %s is not running on this machine: %w", p.dir, err),
-				"start it with \"sealmesh up -f %s\", or name another directory with -f", *dir)
+			return notRunning(p, *dir, err)
 		}
 		var list []enrol.Status
 		if err := json.Unmarshal(b, &list); err != nil {

@@ -9,9 +9,11 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -47,7 +49,11 @@ local workload, and runs one sealmesh-proxy beside each. Edits of the directory
 take effect at once. Ctrl-C drains, and leaves nothing behind.
 
 A workload is local if it names a network namespace, a user or a cgroup. It passes
-no traffic until its proxy is ready.`,
+no traffic until its proxy is ready.
+
+After an upgrade of the sealmesh-proxy program send SIGHUP: one proxy after the
+other is replaced, once the new one is ready, and no connection is refused or cut
+that ends within --drain.`,
 		Example: "  sealmesh up -f mesh/",
 		Args:    cobra.NoArgs,
 	}
@@ -92,8 +98,8 @@ func up(ctx context.Context, directory string, o upOptions, stdout, stderr io.Wr
 	if err != nil {
 		return hint(err, "mend it and run the command again")
 	}
-	m := &running{place: p, objects: objects, log: log, told: stdout}
-	if err := m.assemble(proxy, o, stderr); err != nil {
+	m := &running{place: p, objects: objects, proxy: proxy, log: log, told: stdout}
+	if err := m.assemble(o, stderr); err != nil {
 		return err
 	}
 	return m.run(ctx)
@@ -103,13 +109,14 @@ func up(ctx context.Context, directory string, o upOptions, stdout, stderr io.Wr
 type running struct {
 	place
 	objects *dir.Dir
+	proxy   string // path of the program
 	control *control.Server
 	enroll  *enrol.Enroller
 	log     *slog.Logger
 	told    io.Writer
 }
 
-func (m *running) assemble(proxy string, o upOptions, stderr io.Writer) (err error) {
+func (m *running) assemble(o upOptions, stderr io.Writer) (err error) {
 	m.control, err = control.New(control.Config{
 		Platform:    m.objects,
 		Socket:      m.socket(),
@@ -122,7 +129,7 @@ func (m *running) assemble(proxy string, o upOptions, stderr io.Writer) (err err
 		return err
 	}
 	m.enroll, err = enrol.New(enrol.Config{
-		Proxy: proxy,
+		Proxy: m.proxy,
 		Args: []string{
 			"--control", "unix://" + m.socket(),
 			"--trust-domain", m.objects.State().TrustDomain().Name(),
@@ -173,6 +180,7 @@ func (m *running) run(ctx context.Context) error {
 	context.AfterFunc(serving, end) // the control plane failed
 	tasks.Go(func() error { return m.objects.Watch(enrolling, m.apply) })
 	tasks.Go(func() error { m.tell(enrolling); return nil })
+	tasks.Go(func() error { m.upgrade(enrolling); return nil })
 	tasks.Go(func() error {
 		defer stop()
 		return m.enroll.Run(enrolling)
@@ -210,14 +218,14 @@ func (m *running) apply(state *platform.State) {
 // tellEvery is how often tell looks for news.
 const tellEvery = 50 * time.Millisecond
 
-// tell prints one line whenever a workload becomes sealed, or no longer is, and
-// keeps the status that "sealmesh status" reads.
+// tell prints one line whenever a workload becomes sealed, by another proxy too,
+// or no longer is, and keeps the status that "sealmesh status" reads.
 func (m *running) tell(ctx context.Context) {
 	fmt.Fprintf(m.told, "control plane of %s runs for %s\n", m.objects.State().TrustDomain().Name(), m.dir)
 	tick := time.NewTicker(tellEvery)
 	defer tick.Stop()
 	var before []enrol.Status
-	sealed := map[string]bool{}
+	proxies := map[string]int{} // process of each that is sealed
 	for {
 		select {
 		case <-ctx.Done():
@@ -234,12 +242,39 @@ func (m *running) tell(ctx context.Context) {
 		}
 		for _, s := range status {
 			switch {
-			case isSealed(s) && !sealed[s.Workload]:
+			case isSealed(s) && proxies[s.Workload] != s.PID:
+				proxies[s.Workload] = s.PID
 				fmt.Fprintf(m.told, "sealed %s: %d rules, proxy pid %d\n", s.Workload, s.Rules, s.PID)
-			case !isSealed(s) && sealed[s.Workload]:
+			case !isSealed(s) && proxies[s.Workload] != 0:
+				proxies[s.Workload] = 0
 				fmt.Fprintf(m.told, "cut off %s: %s\n", s.Workload, cmp.Or(s.Error, "its proxy is away"))
 			}
-			sealed[s.Workload] = isSealed(s)
+		}
+	}
+}
+
+// upgradeTime is how long a proxy may take to become ready.
+const upgradeTime = time.Minute
+
+// upgrade replaces all proxies, one after the other, at each SIGHUP. One that
+// cannot be replaced serves on.
+func (m *running) upgrade(ctx context.Context) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangup:
+		}
+		for _, s := range m.enroll.Status() {
+			namespace, name, _ := strings.Cut(s.Workload, "/")
+			trying, cancel := context.WithTimeout(ctx, upgradeTime)
+			if err := m.enroll.Upgrade(trying, namespace, name, m.proxy); err != nil {
+				m.log.Error("proxy not replaced", obs.KeyWorkload, s.Workload, obs.KeyError, err)
+			}
+			cancel()
 		}
 	}
 }

@@ -41,6 +41,16 @@ type rude struct {
 // newRude makes a client that shows leaf, if there is one, over a dialled connection.
 func newRude(t *testing.T, dial func(context.Context) (net.Conn, error), anchors *snapshot.Bundle, leaf *tls.Certificate, now func() time.Time) rude {
 	t.Helper()
+	client := newClient(t, dial, anchors, leaf, now)
+	return rude{
+		identity:  controlv1connect.NewIdentityServiceClient(client, "https://control", connect.WithGRPC()),
+		discovery: controlv1connect.NewDiscoveryServiceClient(client, "https://control", connect.WithGRPC()),
+	}
+}
+
+// newClient is one connection as HTTP sees it.
+func newClient(t *testing.T, dial func(context.Context) (net.Conn, error), anchors *snapshot.Bundle, leaf *tls.Certificate, now func() time.Time) *http.Client {
+	t.Helper()
 	secure := mtls.Config{
 		Leaf:      leaf,
 		Bundles:   map[id.TrustDomain]*snapshot.Bundle{domain: anchors},
@@ -65,20 +75,62 @@ func newRude(t *testing.T, dial func(context.Context) (net.Conn, error), anchors
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	client := &http.Client{Transport: conn}
-	return rude{
-		identity:  controlv1connect.NewIdentityServiceClient(client, "https://control", connect.WithGRPC()),
-		discovery: controlv1connect.NewDiscoveryServiceClient(client, "https://control", connect.WithGRPC()),
-	}
+	return &http.Client{Transport: conn}
 }
 
 func (w *world) rude(leaf *tls.Certificate) rude {
 	return newRude(w.t, w.dial, w.anchors(), leaf, nil)
 }
 
+// admits reports whether a leaf gets through the handshake. In TLS 1.3 a client
+// learns so with the first record that the server sends after its own.
+func (w *world) admits(leaf *tls.Certificate) bool {
+	w.t.Helper()
+	raw, err := w.dial(context.Background())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer raw.Close()
+	conn := tls.Client(raw, mtls.Config{
+		Leaf: leaf, Bundles: map[id.TrustDomain]*snapshot.Bundle{domain: w.anchors()}, Protocols: []string{"h2"},
+	}.TLS())
+	_, err = conn.Read(make([]byte, 1)) // of the SETTINGS frame
+	if err != nil && !strings.Contains(err.Error(), "bad certificate") {
+		w.t.Fatal(err)
+	}
+	return err == nil
+}
+
 func (w *world) dial(ctx context.Context) (net.Conn, error) {
 	var d net.Dialer
 	return d.DialContext(ctx, "unix", w.socket)
+}
+
+// tcp dials an address.
+func tcp(address string) func(context.Context) (net.Conn, error) {
+	return func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", address)
+	}
+}
+
+// newTLSListener shakes hands with whoever comes, and says no more.
+func newTLSListener(cfg mtls.Config) (net.Listener, error) {
+	l, err := tls.Listen("tcp", "127.0.0.1:0", cfg.TLS())
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_ = conn.(*tls.Conn).Handshake()
+			conn.Close()
+		}
+	}()
+	return l, nil
 }
 
 func newKey(t *testing.T) *ecdsa.PrivateKey {

@@ -145,20 +145,20 @@ func (f *Feed) current() (held, <-chan struct{}) {
 	return f.held, f.changed
 }
 
-// update changes what is held and publishes it. It is the only writer of the
-// store.
+// update changes what is held and, if that is news to the proxy, publishes it. It
+// is the only writer of the store.
 func (f *Feed) update(change func(*held)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	first := !f.held.complete()
+	before := f.held
 	change(&f.held)
 	close(f.changed)
 	f.changed = make(chan struct{})
-	if !f.held.complete() {
+	if !f.held.complete() || (f.held.leaf == before.leaf && f.held.learned == before.learned) {
 		return
 	}
 	f.cfg.Store.Publish(f.held.snapshot())
-	if first {
+	if !before.complete() {
 		close(f.ready)
 	}
 }

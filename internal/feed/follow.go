@@ -46,11 +46,28 @@ func (f *Feed) follow(ctx context.Context) {
 		if ctx.Err() != nil || errors.Is(err, errLeafReplaced) || errors.Is(err, errServerOutdated) {
 			continue
 		}
+		if r := refusal(err); r != nil && r.Code == codeUntrusted {
+			f.renewNow(h)
+		}
 		failures++
 		wait := backoff(failures, watchFirst, watchCap, mathrand.Float64())
 		f.cfg.Log.Warn("control plane lost, the last snapshot serves on", obs.KeyError, err.Error(), obs.KeyRetry, wait)
 		pause(ctx, wait)
 	}
+}
+
+// codeUntrusted is the code of the refusal (docs/identity.md) that a better
+// certificate may help against.
+const codeUntrusted = "certificate_untrusted"
+
+// renewNow makes the leaf of h due, if it is still the one held.
+func (f *Feed) renewNow(h held) {
+	now := f.cfg.Now()
+	f.update(func(present *held) {
+		if present.leaf == h.leaf && present.renewal.After(now) {
+			present.renewal = now
+		}
+	})
 }
 
 // session watches over one connection, with the leaf held at its start, until the

@@ -44,7 +44,7 @@ func (f *Feed) keepLeaf(ctx context.Context) {
 			t.Stop()
 			continue
 		}
-		err := f.certify(ctx, now)
+		err := f.certify(ctx, now, failures)
 		if err == nil {
 			failures = 0
 			continue
@@ -64,8 +64,9 @@ func (f *Feed) untilRenewal(h held) time.Duration {
 }
 
 // certify makes a key, has it signed, verifies what came back, and holds it. The
-// key never leaves the process, and is made anew each time.
-func (f *Feed) certify(ctx context.Context, h held) error {
+// key never leaves the process, and is made anew each time. failures is how often
+// it was tried in vain.
+func (f *Feed) certify(ctx context.Context, h held, failures int) error {
 	ctx, cancel := context.WithTimeout(ctx, certifyTimeout)
 	defer cancel()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -76,7 +77,7 @@ func (f *Feed) certify(ctx context.Context, h held) error {
 	if err != nil {
 		return fmt.Errorf("make a certificate request: %v", err)
 	}
-	req, err := f.proof(&h)
+	req, err := f.proof(&h, failures)
 	if err != nil {
 		return err
 	}
@@ -94,22 +95,30 @@ func (f *Feed) certify(ctx context.Context, h held) error {
 }
 
 // proof begins a request with what shows who we are: the leaf while it is good,
-// else a join token. The leaf is taken out of h if it is not to be shown.
-func (f *Feed) proof(h *held) (*controlv1.CertifyRequest, error) {
+// else a join token. A good leaf may still be refused, by a control plane that has
+// retired its anchor: so every second try is made with a token, if there is one.
+// The leaf is taken out of h if it is not to be shown.
+func (f *Feed) proof(h *held, failures int) (*controlv1.CertifyRequest, error) {
+	good := false
 	if h.leaf != nil {
-		if _, err := mtls.Verify(h.chain, f.bundles(*h), f.cfg.Now()); err == nil {
-			return &controlv1.CertifyRequest{Workload: h.workload}, nil
-		}
+		_, err := mtls.Verify(h.chain, f.bundles(*h), f.cfg.Now())
+		good = err == nil
 	}
-	h.leaf = nil
+	renewal := &controlv1.CertifyRequest{Workload: h.workload}
+	if good && failures%2 == 0 {
+		return renewal, nil
+	}
 	token, err := f.cfg.Token()
-	if err != nil {
+	switch {
+	case err == nil && token != "":
+		h.leaf = nil
+		return &controlv1.CertifyRequest{JoinToken: token}, nil
+	case good:
+		return renewal, nil
+	case err != nil:
 		return nil, fmt.Errorf("read the join token: %v", err)
 	}
-	if token == "" {
-		return nil, errNoToken
-	}
-	return &controlv1.CertifyRequest{JoinToken: token}, nil
+	return nil, errNoToken
 }
 
 // accept holds a leaf once it has passed the check that our peers will make.

@@ -77,7 +77,7 @@ drained. Redirecting the workload's connections to it is the work of
 	f.StringVar(&o.anchors, "anchors", "", "file with the trust anchors in PEM")
 	f.StringVar(&o.tokenFile, "token-file", "", "file with the join token, - for standard input")
 	f.DurationVar(&o.drain, "drain", 30*time.Second, "how long connections may go on after SIGTERM")
-	f.IntVar(&o.maxConnections, "max-connections", 65536, "connections of both directions together")
+	f.IntVar(&o.maxConnections, "max-connections", 65536, "connections of both directions and lanes together")
 	f.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&o.logFormat, "log-format", "text", "text or json")
 	for _, name := range []string{"control", "trust-domain", "anchors", "token-file"} {

@@ -100,7 +100,7 @@ func edgesTable(list []edge) table {
 	number := func(n uint64) string { return strconv.FormatUint(n, 10) }
 	for _, e := range list {
 		t.rows = append(t.rows, row{
-			cells: []string{e.Client, e.Server, number(uint64(e.Port)), sealName(e.Seal), number(e.Connections),
+			cells: []string{orDash(e.Client), orDash(e.Server), number(uint64(e.Port)), sealName(e.Seal), number(e.Connections),
 				number(e.Open), size(e.Sent), size(e.Received), number(e.Refused)},
 			wide: []string{orDash(e.LastRefusal), e.Reported},
 		})

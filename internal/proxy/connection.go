@@ -126,6 +126,16 @@ func (l *link) end(r *policy.Refusal) {
 	}
 }
 
+// apply ends a lane that may not go on under a new snapshot. One that shows our
+// old certificate takes no further stream, so that the next gets the new one.
+func (l *link) apply(s *snapshot.Snapshot, now time.Time) {
+	if r := l.judge(s, now); r != nil {
+		l.end(r)
+	} else if l.role == Inbound && l.leaf != s.Leaf && l.drained.CompareAndSwap(false, true) {
+		go func() { _ = l.Drain() }()
+	}
+}
+
 // judge says whether a lane may go on under a new snapshot: the peer's
 // certificate still verifies, its identity is still admitted, and it is still the
 // one expected at the destination.

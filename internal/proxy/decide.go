@@ -25,17 +25,31 @@ func decideOutbound(s *snapshot.Snapshot, dst netip.AddrPort, pick func([]netip.
 		to = pick(service.Targets)
 	}
 	endpoint, known := s.Endpoint(to)
+	way := route{to: to, identity: endpoint.Identity, workload: endpoint.Workload}
 	switch {
 	case known && endpoint.Sealed() && s.Leaf == nil:
 		return route{}, refuse(policy.ReasonNotReady, to.String(), "this proxy has no certificate yet")
 	case known && endpoint.Sealed():
-		return route{to: to, identity: endpoint.Identity, workload: endpoint.Workload}, nil
-	case s.Outbound == policy.Permissive:
-		return route{to: to, workload: endpoint.Workload}, nil
-	case known:
-		return route{}, refuse(policy.ReasonUnsealedDestination, to.String(), endpoint.Workload+" is outside the mesh and outbound is strict")
+		return way, nil
 	}
-	return route{}, refuse(policy.ReasonUnknownDestination, to.String(), "no identity is known there and outbound is strict")
+	if r := decideUnsealed(s, to); r != nil {
+		return route{}, r
+	}
+	return way, nil
+}
+
+// decideUnsealed says whether a destination may be reached in plaintext.
+func decideUnsealed(s *snapshot.Snapshot, to netip.AddrPort) *policy.Refusal {
+	endpoint, known := s.Endpoint(to)
+	switch {
+	case known && endpoint.Sealed():
+		return refuse(policy.ReasonExpectedSeal, to.String(), endpoint.Workload+" is sealed and must be sealed to")
+	case s.Outbound == policy.Permissive:
+		return nil
+	case known:
+		return refuse(policy.ReasonUnsealedDestination, to.String(), endpoint.Workload+" is outside the mesh and outbound is strict")
+	}
+	return refuse(policy.ReasonUnknownDestination, to.String(), "no identity is known there and outbound is strict")
 }
 
 // caller is what is known of who connects, from its address alone.

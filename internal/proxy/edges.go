@@ -10,14 +10,15 @@ import (
 )
 
 // maxEdges bounds how many edges are told apart; what comes after is counted
-// under peer "other".
+// without peer and port.
 const maxEdges = 1024
 
 // Edge is what was carried between the workload and one peer on one port since
 // the proxy's start.
 type Edge struct {
 	Direction Direction
-	// Peer is the identity of the other side, or its address where it has none.
+	// Peer is the identity of the other side, or its address where it has none;
+	// empty for all those that are not told apart.
 	Peer string
 	// Port at the server.
 	Port        uint16
@@ -102,7 +103,7 @@ func (e *edges) find(c *connection) (*Edge, edgeKey) {
 	edge := e.ended[key]
 	if edge == nil {
 		if len(e.ended) >= maxEdges {
-			key.peer, key.port = "other", 0
+			key.peer, key.port = "", 0
 		}
 		if edge = e.ended[key]; edge == nil {
 			edge = &Edge{Direction: key.direction, Peer: key.peer, Port: key.port, Seal: key.seal}

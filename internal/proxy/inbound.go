@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -26,7 +27,14 @@ func (p *Proxy) serveInbound(ctx context.Context, tcp *net.TCPConn) {
 	}
 	snap := p.Snapshots.Load()
 	who := decideCaller(snap, c.client.Addr())
-	if !seals(conn, who, snap.Inbound) {
+	sealed, refusal := p.seals(ctx, conn, c.client.Addr(), who, snap.Inbound)
+	if refusal != nil {
+		conn.Abort()
+		c.fail(refusal)
+		p.record(c)
+		return
+	}
+	if !sealed {
 		p.servePlain(ctx, snap, c, conn, who)
 		return
 	}
@@ -43,10 +51,10 @@ func (p *Proxy) serveInbound(ctx context.Context, tcp *net.TCPConn) {
 // seals says whether a caller speaks the wire of a lane. A known caller does by
 // what it is, without waiting; an unknown one may speak first. Fails closed: who
 // is wrongly taken to seal fails the handshake, and who is wrongly taken not to is
-// refused under strict.
-func seals(conn *sock.Conn, who caller, mode policy.Mode) bool {
+// refused under strict. Reading a hello is a part of a handshake, and takes its slot.
+func (p *Proxy) seals(ctx context.Context, conn *sock.Conn, client netip.Addr, who caller, mode policy.Mode) (bool, *policy.Refusal) {
 	if who != callerUnknown {
-		return who == callerSealed
+		return who == callerSealed, nil
 	}
 	patience := speakFirst
 	if mode == policy.Strict {
@@ -57,8 +65,15 @@ func seals(conn *sock.Conn, who caller, mode policy.Mode) bool {
 	n, err := conn.Peek(first[:], func([]byte) bool { return true })
 	defer func() { _ = conn.SetReadDeadline(time.Time{}) }()
 	if err != nil || n == 0 || first[0] != recordHandshake {
-		return false
+		return false, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
+	defer cancel()
+	release, err := p.accepting.take(ctx, client)
+	if err != nil {
+		return false, overloaded(client)
+	}
+	defer release()
 	hello := make([]byte, maxHello)
 	var protocols []string
 	_ = conn.SetReadDeadline(now().Add(handshakeTime))
@@ -67,7 +82,11 @@ func seals(conn *sock.Conn, who caller, mode policy.Mode) bool {
 		protocols = offered
 		return complete
 	})
-	return slices.Contains(protocols, mtls.ALPN)
+	return slices.Contains(protocols, mtls.ALPN), nil
+}
+
+func overloaded(client netip.Addr) *policy.Refusal {
+	return refuse(policy.ReasonOverload, client.String(), "too many handshakes under way")
 }
 
 const (
@@ -88,7 +107,7 @@ func (p *Proxy) acceptLane(ctx context.Context, snap *snapshot.Snapshot, c *conn
 	release, err := p.accepting.take(ctx, c.client.Addr())
 	if err != nil {
 		_ = tcp.Close()
-		return nil, refuse(policy.ReasonOverload, c.client.String(), "too many handshakes under way")
+		return nil, overloaded(c.client.Addr())
 	}
 	defer release()
 	config := mtls.Config{
@@ -114,7 +133,7 @@ func (p *Proxy) acceptLane(ctx context.Context, snap *snapshot.Snapshot, c *conn
 		return nil, err
 	}
 	l := newLink(conn, Inbound, peer, snap.Leaf)
-	p.live.addLink(l)
+	p.openLink(l, snap)
 	return l, nil
 }
 
@@ -184,7 +203,7 @@ func (p *Proxy) servePlain(ctx context.Context, snap *snapshot.Snapshot, c *conn
 		return
 	}
 	p.carry(c, plaintext(conn, app, func(s *snapshot.Snapshot) *policy.Refusal {
-		return decidePlaintext(s, who, c.client)
+		return decidePlaintext(s, decideCaller(s, c.client.Addr()), c.client)
 	}))
 	c.fail(carryPlain(conn, app, &c.bytes))
 }

@@ -22,11 +22,13 @@ func newLive() *live {
 	return &live{connections: map[*connection]struct{}{}, links: map[*link]struct{}{}}
 }
 
+// add adds a connection and returns how much there is now, lanes included: a peer
+// that opens lanes and no streams is bounded too.
 func (v *live) add(c *connection) int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.connections[c] = struct{}{}
-	return len(v.connections)
+	return len(v.connections) + len(v.links)
 }
 
 func (v *live) remove(c *connection) {

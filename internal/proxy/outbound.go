@@ -79,7 +79,7 @@ func (p *Proxy) dialLane(ctx context.Context, snap *snapshot.Snapshot, to destin
 	}
 	l := newLink(conn, Outbound, to.identity, snap.Leaf)
 	l.to = to
-	p.live.addLink(l)
+	p.openLink(l, snap)
 	return l, nil
 }
 
@@ -97,7 +97,7 @@ func (p *Proxy) forwardSealed(c *connection, app *sock.Conn, l *link) {
 	if err != nil {
 		app.Abort()
 		p.release(l, err)
-		c.fail(err)
+		c.fail(outcome(l, nil, err))
 		return
 	}
 	reset, broken := carrySealed(app, l.Conn, &c.bytes.sent, &c.bytes.received)
@@ -129,10 +129,7 @@ func (p *Proxy) forwardPlain(ctx context.Context, c *connection, app *sock.Conn,
 		return
 	}
 	p.carry(c, plaintext(app, next, func(s *snapshot.Snapshot) *policy.Refusal {
-		if s.Outbound == policy.Permissive {
-			return nil
-		}
-		return refuse(policy.ReasonUnknownDestination, way.to.String(), "outbound has become strict")
+		return decideUnsealed(s, way.to)
 	}))
 	c.fail(carryPlain(app, next, &c.bytes))
 }

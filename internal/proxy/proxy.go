@@ -54,7 +54,7 @@ type Config struct {
 	Drain   time.Duration
 	Log     *slog.Logger
 	Metrics *Metrics
-	// MaxConnections bounds connections of both directions together.
+	// MaxConnections bounds connections of both directions and lanes together.
 	MaxConnections int
 }
 
@@ -178,11 +178,7 @@ func (p *Proxy) sweep(s *snapshot.Snapshot, fresh bool) {
 		if now.Before(l.expires) && !fresh {
 			continue
 		}
-		if r := l.judge(s, now); r != nil {
-			l.end(r)
-		} else if l.role == Inbound && l.leaf != s.Leaf && l.drained.CompareAndSwap(false, true) {
-			go func() { _ = l.Drain() }() // the next stream gets our new certificate
-		}
+		l.apply(s, now)
 	}
 	if fresh {
 		for _, c := range connections {

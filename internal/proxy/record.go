@@ -9,6 +9,7 @@ import (
 	"github.com/sealmesh/sealmesh/internal/lane"
 	"github.com/sealmesh/sealmesh/internal/obs"
 	"github.com/sealmesh/sealmesh/internal/policy"
+	"github.com/sealmesh/sealmesh/internal/snapshot"
 	"github.com/sealmesh/sealmesh/internal/sock"
 )
 
@@ -56,9 +57,11 @@ func (p *Proxy) beginStream(l *link, open lane.Open) *connection {
 	return c
 }
 
-// carry notes how a connection is carried.
+// carry notes how a connection is carried. From here on sweeps judge it; the one
+// of a snapshot that came since it was decided may have missed it.
 func (p *Proxy) carry(c *connection, by *carriage) {
 	c.carried.Store(by)
+	c.judgePlaintext(p.Snapshots.Load())
 	if by.link != nil {
 		by.link.busy.Store(true)
 	}
@@ -111,6 +114,15 @@ func (c *connection) describe() (slog.Level, []slog.Attr) {
 		attrs = append(attrs, slog.String(obs.KeyError, c.err.Error()))
 	}
 	return level, attrs
+}
+
+// openLink notes a lane that was made under a snapshot. From here on sweeps judge
+// it; the one of a snapshot that came since may have missed it.
+func (p *Proxy) openLink(l *link, under *snapshot.Snapshot) {
+	p.live.addLink(l)
+	if s := p.Snapshots.Load(); s != under {
+		l.apply(s, now())
+	}
 }
 
 // retire ends an idle lane in order.

@@ -35,7 +35,7 @@ type Config struct {
 	Token func() (string, error)
 	// Drain is how long connections may go on once the process is told to stop.
 	Drain time.Duration
-	// MaxConnections bounds connections of both directions together.
+	// MaxConnections bounds connections of both directions and lanes together.
 	MaxConnections int
 	Version        string
 	Log            *slog.Logger
@@ -129,8 +129,12 @@ func edges(p *proxy.Proxy) []*controlv1.Edge {
 		if e.Direction == proxy.Inbound {
 			direction = controlv1.Edge_DIRECTION_INBOUND
 		}
+		seal := e.Seal
+		if seal == proxy.SealNone { // refused: carried in nothing
+			seal = ""
+		}
 		out = append(out, &controlv1.Edge{
-			Direction: direction, Peer: e.Peer, Port: uint32(e.Port), Seal: string(e.Seal),
+			Direction: direction, Peer: e.Peer, Port: uint32(e.Port), Seal: string(seal),
 			Connections: e.Connections, Open: e.Open, Refused: e.Refused,
 			BytesSent: e.Sent, BytesReceived: e.Received, LastRefusal: string(e.LastRefusal),
 		})

@@ -4,6 +4,10 @@
 //
 // Memory: a connection that waits holds no buffer. Buffers are lent by one pool
 // (Borrow, Return) from the moment bytes have arrived until they were passed on.
+//
+// Time: reads and writes of these non-blocking sockets go to the kernel without
+// telling Go's scheduler (syscall.go), and park in its poller when there is nothing
+// to do.
 package sock
 
 import (
@@ -67,6 +71,11 @@ type Conn struct {
 	n     int
 	err   error
 	bulk  bool // the last read filled its run: more is likely to follow
+
+	// Owned by the writer, for the same reason.
+	write func(fd uintptr) bool
+	rest  []byte
+	werr  error
 }
 
 // New wraps a connection.
@@ -76,7 +85,7 @@ func New(tcp *net.TCPConn) (*Conn, error) {
 		return nil, err
 	}
 	c := &Conn{TCPConn: tcp, raw: raw}
-	c.read = c.readOnce
+	c.read, c.write = c.readOnce, c.writeSome
 	return c, nil
 }
 
@@ -127,15 +136,15 @@ func (c *Conn) readOnce(fd uintptr) bool {
 	for {
 		switch {
 		case !c.lend:
-			c.n, c.err = unix.Read(int(fd), c.plain)
+			c.n, c.err = read(fd, c.plain)
 		default:
 			if c.buf == nil {
 				c.buf = Borrow()
 			}
 			if c.bulk {
-				c.n, c.err = c.readRuns(int(fd))
+				c.n, c.err = c.readRuns(fd)
 			} else {
-				c.n, c.err = unix.Read(int(fd), c.buf[c.gap:Run])
+				c.n, c.err = read(fd, c.buf[c.gap:Run])
 			}
 		}
 		if c.err == unix.EINTR {
@@ -156,12 +165,43 @@ func (c *Conn) readOnce(fd uintptr) bool {
 }
 
 // readRuns fills all runs of the buffer with one readv(2).
-func (c *Conn) readRuns(fd int) (int, error) {
-	var runs [4][]byte
+func (c *Conn) readRuns(fd uintptr) (int, error) {
+	var runs [4]unix.Iovec
 	for i := range runs {
-		runs[i] = c.buf[i*Run+c.gap : (i+1)*Run]
+		runs[i].Base = &c.buf[i*Run+c.gap]
+		runs[i].SetLen(Run - c.gap)
 	}
-	return unix.Readv(fd, runs[:])
+	return readv(fd, runs[:])
+}
+
+// Write writes all of b, waiting as long as it takes or until the write deadline.
+func (c *Conn) Write(b []byte) (int, error) {
+	c.rest, c.werr = b, nil
+	err := c.raw.Write(c.write)
+	n := len(b) - len(c.rest)
+	c.rest = nil
+	if err == nil && c.werr != nil {
+		err = os.NewSyscallError("write", c.werr)
+	}
+	return n, err
+}
+
+// writeSome is write(2) until all is written; false asks the poller to wait.
+func (c *Conn) writeSome(fd uintptr) bool {
+	for len(c.rest) > 0 {
+		n, err := write(fd, c.rest)
+		switch err {
+		case nil:
+			c.rest = c.rest[n:]
+		case unix.EINTR:
+		case unix.EAGAIN:
+			return false
+		default:
+			c.werr = err
+			return true
+		}
+	}
+	return true
 }
 
 // AwaitReset waits, after the peer has half-closed, until the connection is reset

@@ -1,0 +1,36 @@
+package sock
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// System calls on non-blocking sockets. They return at once, so Go's scheduler
+// need not be told: RawSyscall keeps the processor. Told, its monitor takes the
+// processor away from calls of more than 20 µs, which a write through the whole
+// network stack is, and wakes threads all the time; docs/performance.md has the
+// figures.
+
+func read(fd uintptr, b []byte) (int, error) {
+	n, _, e := syscall.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	return result(n, e)
+}
+
+func readv(fd uintptr, v []unix.Iovec) (int, error) {
+	n, _, e := syscall.RawSyscall(unix.SYS_READV, fd, uintptr(unsafe.Pointer(unsafe.SliceData(v))), uintptr(len(v)))
+	return result(n, e)
+}
+
+func write(fd uintptr, b []byte) (int, error) {
+	n, _, e := syscall.RawSyscall(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	return result(n, e)
+}
+
+func result(n uintptr, e syscall.Errno) (int, error) {
+	if e != 0 {
+		return 0, e
+	}
+	return int(n), nil
+}

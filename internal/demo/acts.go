@@ -30,13 +30,14 @@ type wire struct {
 
 // exchange lets the sender send "test" while tcpdump reads on the receiver's
 // node, and returns once the receiver has printed it and the sender has ended.
-func (s *stage) exchange(ctx context.Context, show *page, file string) (wire, error) {
+func (s *stage) exchange(ctx context.Context, show *narration, file string) (wire, error) {
 	running, err := s.receiver.Node.Capture(ctx, "eth0", file, fmt.Sprintf("tcp port %d", port))
 	if err != nil {
 		return wire{}, err
 	}
 	command := s.send("test", s.receiver)
 	show.command("sender", command)
+	show.gap()
 	printed := s.inbox.len()
 	if err := run(ctx, s.sender, command); err != nil {
 		return wire{}, err
@@ -44,6 +45,7 @@ func (s *stage) exchange(ctx context.Context, show *page, file string) (wire, er
 	if _, err := s.inbox.wait(ctx, printed, is("test")); err != nil {
 		return wire{}, fmt.Errorf("the receiver did not print it: %w", err)
 	}
+	show.claim(claimed(true, "the receiver prints it", "test"))
 	var w wire
 	if w.stats, err = running.Stop(); err != nil {
 		return wire{}, err
@@ -59,25 +61,26 @@ func (s *stage) exchange(ctx context.Context, show *page, file string) (wire, er
 	return w, nil
 }
 
-// path is a flow's way and how much of it was seen.
-func path(f verify.Finding) string {
-	return fmt.Sprintf("%s → %s, %d packets", f.Src, f.Dst, f.Packets[0]+f.Packets[1])
+// path is a flow's way, and how much of it was seen.
+func path(f verify.Finding) []string {
+	return []string{f.Src + " → " + f.Dst, fmt.Sprintf("%d packets", f.Packets[0]+f.Packets[1])}
 }
 
 // showPlaintext is step 1.
-func (s *stage) showPlaintext(ctx context.Context, show *page) ([]claim, error) {
+func (s *stage) showPlaintext(ctx context.Context, show *narration) error {
 	w, err := s.exchange(ctx, show, s.before)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	leak := claim{Text: "and so does everyone on the way", Evidence: doubts(w.report)}
+	leak := claim{Text: "and so can everyone on the way", Evidence: doubts(w.report)}
 	for _, f := range w.report.Flows {
 		if f.Verdict == verify.Plaintext && f.Evidence.Hex == hex.EncodeToString(secret) {
 			leak.Mark = exposed
-			leak.Evidence = []string{fmt.Sprintf("%s  %q in packet %d", f.Evidence.Hex, secret, f.Evidence.Packet), path(f)}
+			leak.Evidence = append([]string{fmt.Sprintf("%s is %q, packet %d", f.Evidence.Hex, secret, f.Evidence.Packet)}, path(f)...)
 		}
 	}
-	return []claim{claimed(true, "the receiver prints it", "test"), leak}, nil
+	show.claim(leak)
+	return nil
 }
 
 // doubts is what a report says against its own result.
@@ -95,33 +98,34 @@ func doubts(r verify.Report) []string {
 }
 
 // seal is step 2.
-func (s *stage) seal(ctx context.Context, show *page) ([]claim, error) {
+func (s *stage) seal(ctx context.Context, show *narration) error {
 	began := time.Now()
 	var err error
-	if s.mesh, err = s.startMesh(); err != nil {
-		return nil, err
+	if s.mesh, err = s.startMesh(ctx); err != nil {
+		return err
 	}
-	show.command("root", "sealmesh "+strings.Join(s.mesh.command()[:3], " "))
+	show.command("root", "sealmesh up -f "+s.mesh.dir)
+	show.gap()
 	workloads := []*lab.Workload{s.sender, s.receiver, s.thief}
 	for _, w := range workloads {
 		if err := s.mesh.wait(ctx, begins("sealed "+namespace+"/"+w.Name+":")); err != nil {
-			return nil, fmt.Errorf("%s was not sealed: %w", w.Name, err)
+			return fmt.Errorf("%s was not sealed: %w", w.Name, err)
 		}
 	}
 	took := time.Since(began)
 	var identities []identity
 	var stati []status
 	if err := errors.Join(s.mesh.ask(ctx, "identity", &identities), s.mesh.ask(ctx, "status", &stati)); err != nil {
-		return nil, err
+		return err
 	}
-	claims := []claim{}
 	for _, w := range workloads {
-		claims = append(claims, sealedClaim(w.Name, identities, stati))
+		show.claim(sealedClaim(w.Name, identities, stati))
 	}
-	return append(claims,
-		claimed(true, fmt.Sprintf("sealed within %.1f s", took.Seconds()), "inbound and outbound are strict: nothing else passes"),
-		claimed(alive(s.nc), "the programs were not touched", fmt.Sprintf("the receiver is still the nc of process %d", s.nc.Process.Pid)),
-	), nil
+	show.claim(claimed(true, fmt.Sprintf("sealed within %.1f s", took.Seconds()),
+		"inbound and outbound strict: what is not sealed does not pass"))
+	show.claim(claimed(alive(s.nc), "the programs were not touched",
+		fmt.Sprintf("the receiver still is the nc of process %d", s.nc.Process.Pid)))
+	return nil
 }
 
 // sealedClaim says which identity a workload has got, and what was installed.
@@ -130,48 +134,51 @@ func sealedClaim(name string, identities []identity, stati []status) claim {
 	i := slices.IndexFunc(identities, func(i identity) bool { return i.Workload == full })
 	j := slices.IndexFunc(stati, func(s status) bool { return s.Workload == full })
 	if i < 0 || j < 0 {
-		return claimed(false, name, "has no identity or no rules")
+		return claimed(false, name, "has no identity, or no rules")
 	}
 	id, st := identities[i], stati[j]
-	want := fmt.Sprintf("spiffe://%s/ns/%s/sa/%s", trustDomain, namespace, name)
-	return claimed(id.Identity == want && id.Serial != "" && st.Rules > 0 && st.PID > 0, name,
+	return claimed(id.Identity == spiffe(name) && id.Serial != "" && st.Rules > 0 && st.PID > 0, name,
 		id.Identity,
-		fmt.Sprintf("certificate %s for %s", id.Serial, id.NotAfter.Sub(id.NotBefore).Round(time.Hour)),
-		fmt.Sprintf("%d redirection rules, proxy of process %d", st.Rules, st.PID))
+		"serial "+id.Serial,
+		fmt.Sprintf("valid %.0f h, until %s", id.NotAfter.Sub(id.NotBefore).Hours(), id.NotAfter.UTC().Format("Jan _2 15:04 MST")),
+		fmt.Sprintf("%d redirection rules, proxy pid %d", st.Rules, st.PID))
+}
+
+// spiffe is the identity that a workload of the demo should have.
+func spiffe(name string) string {
+	return fmt.Sprintf("spiffe://%s/ns/%s/sa/%s", trustDomain, namespace, name)
 }
 
 // alive reports whether a program still runs.
 func alive(c *lab.Cmd) bool { return c.Process.Signal(syscall.Signal(0)) == nil }
 
 // showSealed is step 3.
-func (s *stage) showSealed(ctx context.Context, show *page) ([]claim, error) {
+func (s *stage) showSealed(ctx context.Context, show *narration) error {
 	w, err := s.exchange(ctx, show, s.after)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	claims := append([]claim{claimed(true, "the receiver prints it", "test")}, wireClaims(w)...)
-	var seen *verify.TLSInfo
+	for _, c := range wireClaims(w) {
+		show.claim(c)
+	}
 	for _, f := range w.report.Flows {
-		if f.Verdict == verify.TLS {
-			seen = f.TLS
+		if f.Verdict != verify.TLS {
+			continue // what it is instead has been claimed, and failed
 		}
-	}
-	if seen == nil {
-		return claims, nil // what was seen instead has been claimed, and failed
-	}
-	attested, err := s.attested(ctx, seen.Random)
-	if err != nil {
-		return nil, err
-	}
-	claims = append(claims, attested)
-	if s.tshark != "" {
-		agreed, err := s.asked(ctx, seen)
+		c, err := s.attested(ctx, f.TLS.Random)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		claims = append(claims, agreed)
+		show.claim(c)
+		if s.tshark == "" {
+			continue
+		}
+		if c, err = s.secondOpinion(ctx, f.TLS); err != nil {
+			return err
+		}
+		show.claim(c)
 	}
-	return claims, nil
+	return nil
 }
 
 // wireClaims are what the capture itself shows after sealing. Without packets
@@ -184,13 +191,11 @@ func wireClaims(w wire) []claim {
 		}
 		ok := f.TLS.Version == "1.3" && f.TLS.Group == "X25519MLKEM768" && f.TLS.SNI == "receiver."+namespace+"."+trustDomain
 		sealed = claimed(ok, "the wire carries TLS "+f.TLS.Version,
-			f.TLS.Cipher+", "+f.TLS.Group,
-			fmt.Sprintf("SNI %s, ALPN %s", f.TLS.SNI, strings.Join(f.TLS.ALPNOffered, " ")),
-			path(f))
+			append([]string{f.TLS.Cipher, f.TLS.Group, "SNI " + f.TLS.SNI}, path(f)...)...)
 	}
 	nowhere := claimed(w.stats.Captured > 0 && w.stats.Dropped == 0 && !bytes.Contains(w.raw, secret),
 		fmt.Sprintf("%x is nowhere", secret),
-		fmt.Sprintf("in %d packets, %d bytes; %d packets dropped", w.stats.Captured, len(w.raw), w.stats.Dropped))
+		fmt.Sprintf("in %d packets, %d bytes; %d dropped", w.stats.Captured, len(w.raw), w.stats.Dropped))
 	return []claim{sealed, nowhere}
 }
 
@@ -217,113 +222,137 @@ func (s *stage) attested(ctx context.Context, random string) (claim, error) {
 			}
 		}
 	}
-	mine := fmt.Sprintf("spiffe://%s/ns/%s/sa/%s", trustDomain, namespace, s.sender.Name)
-	theirs := fmt.Sprintf("spiffe://%s/ns/%s/sa/%s", trustDomain, namespace, s.receiver.Name)
+	mine, theirs := spiffe(s.sender.Name), spiffe(s.receiver.Name)
 	return claimed(ends[mine] == theirs && ends[theirs] == mine, "both proxies attest it",
-		s.sender.Name+" and "+s.receiver.Name+" name each other",
-		"for the ClientHello "+random[:16]+"… seen on the wire"), nil
+		s.sender.Name+" and "+s.receiver.Name+" name each other for ClientHello "+random[:16]+"…"), nil
 }
 
-// asked asks tshark, which shares no code with us, about the same file.
-func (s *stage) asked(ctx context.Context, seen *verify.TLSInfo) (claim, error) {
-	query := func(filter string, fields ...string) (string, error) {
-		args := []string{"-r", s.after, "-d", fmt.Sprintf("tcp.port==%d,tls", port), "-Y", filter, "-T", "fields"}
-		for _, f := range fields {
-			args = append(args, "-e", f)
-		}
-		out, err := exec.CommandContext(ctx, s.tshark, args...).Output()
-		if err != nil {
-			return "", fmt.Errorf("tshark: %w", err)
-		}
-		return strings.TrimSpace(string(out)), nil
-	}
-	octets := strings.Trim(strings.ReplaceAll(fmt.Sprintf("% x", secret), " ", ":"), ":")
+// secondOpinion is that of tshark, which shares no code with us, on the same file.
+func (s *stage) secondOpinion(ctx context.Context, seen *verify.TLSInfo) (claim, error) {
+	octets := strings.ReplaceAll(fmt.Sprintf("% x", secret), " ", ":")
 	// One run for both: frames with a ClientHello, and frames with the secret.
-	got, err := query("tls.handshake.type == 1 || frame contains "+octets, "tls.handshake.random", "tls.handshake.extensions_server_name")
+	out, err := exec.CommandContext(ctx, s.tshark, "-r", s.after, "-d", fmt.Sprintf("tcp.port==%d,tls", port),
+		"-Y", "tls.handshake.type == 1 || frame contains "+octets,
+		"-T", "fields", "-e", "tls.handshake.random", "-e", "tls.handshake.extensions_server_name").Output()
 	if err != nil {
-		return claim{}, err
+		return claim{}, fmt.Errorf("tshark: %w", err)
 	}
-	return claimed(got == seen.Random+"\t"+seen.SNI, "tshark agrees",
+	return claimed(strings.TrimSpace(string(out)) == seen.Random+"\t"+seen.SNI, "tshark agrees",
 		"the same ClientHello, and no frame with "+octets), nil
 }
 
 // showIntruders is step 4.
-func (s *stage) showIntruders(ctx context.Context, show *page) ([]claim, error) {
-	var claims []claim
-	for _, intrude := range []func(context.Context, *page) (claim, error){s.strangerKnocks, s.senderStrays, s.thiefAnswers} {
-		c, err := intrude(ctx, show)
-		if err != nil {
-			return nil, err
+func (s *stage) showIntruders(ctx context.Context, show *narration) error {
+	for i, intrude := range []func(context.Context, *narration) error{s.strangerKnocks, s.senderStrays, s.thiefAnswers} {
+		if i > 0 {
+			show.gap()
 		}
-		claims = append(claims, c)
+		if err := intrude(ctx, show); err != nil {
+			return err
+		}
 	}
-	return claims, nil
+	return nil
+}
+
+// attempt runs a command in a workload and returns what a proxy logs about the
+// connection that it made.
+func (s *stage) attempt(ctx context.Context, from *lab.Workload, command, direction string) (connection, error) {
+	logged := s.mesh.log.len()
+	if err := run(ctx, from, command); err != nil {
+		return connection{}, err
+	}
+	c, err := s.mesh.connection(ctx, logged, direction, from)
+	if err != nil {
+		return connection{}, fmt.Errorf("no proxy tells of the connection: %w", err)
+	}
+	return c, nil
+}
+
+// refused claims that a connection was refused for a reason, in the proxy's own
+// words, and that nobody who listens has printed anything.
+func refused(c connection, reason, text string, silent bool) claim {
+	evidence := []string{c.Detail, "nobody prints it"}
+	if c.Reason == "" {
+		evidence[0] = "the connection was not refused"
+	}
+	if !silent {
+		evidence[1] = "but it was printed"
+	}
+	return claimed(c.Reason == reason && silent, text, evidence...)
 }
 
 // strangerKnocks: a workload without identity sends to the receiver.
-func (s *stage) strangerKnocks(ctx context.Context, show *page) (claim, error) {
-	printed, logged := s.inbox.len(), s.mesh.log.len()
-	command := s.send("let me in", s.receiver)
+func (s *stage) strangerKnocks(ctx context.Context, show *narration) error {
+	printed := s.inbox.len()
+	command := s.send("secret", s.receiver)
 	show.command("stranger", command)
-	if err := run(ctx, s.stranger, command); err != nil {
-		return claim{}, err
-	}
-	r, err := s.mesh.connection(ctx, logged, "inbound", s.stranger)
+	c, err := s.attempt(ctx, s.stranger, command, "inbound")
 	if err != nil {
-		return claim{}, fmt.Errorf("the receiver's proxy does not tell of it: %w", err)
+		return err
 	}
-	quiet := s.inbox.len() == printed
-	return claimed(r.Reason == "plaintext" && quiet, "a stranger is refused", r.Detail, "the receiver prints nothing"), nil
+	show.claim(refused(c, "plaintext", "a stranger is refused", s.inbox.len() == printed))
+	return nil
 }
 
 // senderStrays: a sealed workload sends to one that nobody vouches for.
-func (s *stage) senderStrays(ctx context.Context, show *page) (claim, error) {
-	inbox, logged := newJournal(), s.mesh.log.len()
-	nc, err := listen(ctx, s.stranger, inbox)
-	if err != nil {
-		return claim{}, err
+func (s *stage) senderStrays(ctx context.Context, show *narration) error {
+	inbox := newJournal()
+	if _, err := listen(ctx, s.stranger, inbox); err != nil {
+		return err
 	}
 	command := s.send("secret", s.stranger)
 	show.command("sender", command)
-	if err := run(ctx, s.sender, command); err != nil {
-		return claim{}, err
-	}
-	r, err := s.mesh.connection(ctx, logged, "outbound", s.sender)
+	c, err := s.attempt(ctx, s.sender, command, "outbound")
 	if err != nil {
-		return claim{}, fmt.Errorf("the sender's proxy does not tell of it: %w", err)
+		return err
 	}
-	_ = nc.Process.Kill()
-	_ = nc.Wait() // it was killed
-	return claimed(r.Reason == "unknown_destination" && inbox.len() == 0, "nothing is sent to a stranger", r.Detail), nil
+	show.claim(refused(c, "unknown_destination", "nothing is sent to a stranger", inbox.len() == 0))
+	return nil
 }
 
 // thiefAnswers: a sealed workload with an identity of its own takes the
 // receiver's address, and the sender connects to it.
-func (s *stage) thiefAnswers(ctx context.Context, show *page) (claim, error) {
-	inbox := newJournal()
+func (s *stage) thiefAnswers(ctx context.Context, show *narration) error {
+	inbox, printed := newJournal(), s.inbox.len()
 	if _, err := listen(ctx, s.thief, inbox); err != nil {
-		return claim{}, err
+		return err
 	}
-	if err := s.lab.TakeAddress(s.thief, s.receiver); err != nil {
-		return claim{}, err
+	giveBack, err := s.lab.TakeAddress(s.thief, s.receiver)
+	if err != nil {
+		return err
 	}
-	show.command("thief", fmt.Sprintf("takes the address %s", s.receiver.Addr4))
+	show.event("thief", "takes the address "+s.receiver.Addr4.String())
 	command := s.send("secret", s.receiver)
 	show.command("sender", command)
-	printed := s.inbox.len()
 	// The lane to the real receiver, idle since step 3, may have to break first.
 	const tries = 3
-	var r connection
-	for try := 0; try < tries && r.Reason != "wrong_identity"; try++ {
-		logged := s.mesh.log.len()
-		if err := run(ctx, s.sender, command); err != nil {
-			return claim{}, err
-		}
-		var err error
-		if r, err = s.mesh.connection(ctx, logged, "outbound", s.sender); err != nil {
-			return claim{}, fmt.Errorf("the sender's proxy does not tell of it: %w", err)
+	var c connection
+	for try := 0; try < tries && c.Reason != "wrong_identity"; try++ {
+		if c, err = s.attempt(ctx, s.sender, command, "outbound"); err != nil {
+			return err
 		}
 	}
-	quiet := inbox.len() == 0 && s.inbox.len() == printed
-	return claimed(r.Reason == "wrong_identity" && quiet, "a thief of the address is refused", r.Detail, "nobody prints anything"), nil
+	show.claim(refused(c, "wrong_identity", "a thief of the address, too", inbox.len()+s.inbox.len() == printed))
+	if err := giveBack(); err != nil {
+		return err
+	}
+	return s.reachedAgain(ctx, show)
+}
+
+// reachedAgain shows that the refusals were refusals, and not a broken network.
+func (s *stage) reachedAgain(ctx context.Context, show *narration) error {
+	command := s.send("again", s.receiver)
+	show.gap()
+	show.event("thief", "gives the address back")
+	show.command("sender", command)
+	printed := s.inbox.len()
+	if err := run(ctx, s.sender, command); err != nil {
+		return err
+	}
+	line, err := s.inbox.wait(ctx, printed, anyLine)
+	if err != nil {
+		return fmt.Errorf("the receiver did not print it: %w", err)
+	}
+	show.claim(claimed(line == "again", "the receiver is reached again", line))
+	return nil
 }

@@ -47,7 +47,7 @@ const actTime = 30 * time.Second
 // Run plays the demo. Whatever happens, nothing but the captures is left behind,
 // and after an error or the end of ctx not even those. It needs root.
 func Run(ctx context.Context, cfg Config) (err error) {
-	if err := checkPrograms(); err != nil {
+	if err := checkPrograms(ctx); err != nil {
 		return err
 	}
 	if cfg.Program == "" {
@@ -60,62 +60,76 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err != nil {
 		return err
 	}
-	show := &page{out: cfg.Out, color: cfg.Color}
-	defer func() { err = errors.Join(err, s.strike(err)) }()
+	show := &narration{page: page{out: cfg.Out, color: cfg.Color}}
+	defer func() {
+		if ctx.Err() != nil && err != nil { // whatever failed then, this is why
+			err = fmt.Errorf("demo: %w", context.Cause(ctx))
+		}
+		err = errors.Join(err, s.strike(err))
+	}()
 	show.opening(s.scene())
-	held, claimed, err := s.play(ctx, show)
-	if err != nil {
+	if err := s.play(ctx, show); err != nil {
 		return err
 	}
 	show.verdict(verdict{
-		Held: held, Claimed: claimed, Took: time.Since(began),
+		Held: show.held, Claimed: show.claimed, Took: time.Since(began),
 		Before: s.before, After: s.after, Next: s.next(),
 	})
 	if cfg.Keep {
 		s.keep(ctx, show)
 	}
-	if held < claimed {
+	if !show.allHeld() {
 		return ErrNotHeld
 	}
 	return nil
 }
 
-// act is one step of the demo. It returns what it claims, or why it could not
-// be played.
-type act struct {
-	title, subtitle string
-	play            func(context.Context, *page) ([]claim, error)
+// narration is a page that counts.
+type narration struct {
+	page
+	held, claimed int
 }
 
-// play plays all acts and counts the claims that held.
-func (s *stage) play(ctx context.Context, show *page) (held, claimed int, err error) {
-	for i, a := range []act{
+// claim shows a claim and counts it.
+func (n *narration) claim(c claim) {
+	n.claimed++
+	if c.Mark != failed {
+		n.held++
+	}
+	n.page.claim(c)
+}
+
+func (n *narration) allHeld() bool { return n.held == n.claimed }
+
+// play plays one act after the other. Each stands on those before it: none
+// follows one that did not hold.
+func (s *stage) play(ctx context.Context, show *narration) error {
+	for i, act := range []struct {
+		title, subtitle string
+		play            func(context.Context, *narration) error
+	}{
 		{"Before", "as it is today", s.showPlaintext},
 		{"Sealing", "without touching the programs", s.seal},
 		{"After", "the same programs, the same command", s.showSealed},
 		{"Intruders", "refused, and why", s.showIntruders},
 	} {
-		show.act(i+1, a.title, a.subtitle)
-		ctx, cancel := context.WithTimeout(ctx, actTime)
-		claims, err := a.play(ctx, show)
+		if !show.allHeld() {
+			return nil
+		}
+		show.act(i+1, act.title, act.subtitle)
+		ctx, cancel := context.WithTimeoutCause(ctx, actTime, fmt.Errorf("this took longer than %s", actTime))
+		err := act.play(ctx, show)
 		cancel()
 		if err != nil {
-			return 0, 0, fmt.Errorf("demo: step %d, %s: %w", i+1, a.title, err)
-		}
-		for _, c := range claims {
-			show.claim(c)
-			claimed++
-			if c.Mark != failed {
-				held++
-			}
+			return fmt.Errorf("demo: step %d, %s: %w", i+1, act.title, err)
 		}
 	}
-	return held, claimed, nil
+	return nil
 }
 
 // keep leaves the stage as it is until ctx ends, and tells what the receiver
 // prints.
-func (s *stage) keep(ctx context.Context, show *page) {
+func (s *stage) keep(ctx context.Context, show *narration) {
 	show.invitation(s.ways())
 	for seen := s.inbox.len(); ; seen++ {
 		line, err := s.inbox.wait(ctx, seen, anyLine)
@@ -132,7 +146,7 @@ func (s *stage) next() []string {
 	if s.tshark != "" {
 		read = "tshark -d tcp.port==2929,tls -r " + s.after
 	}
-	return []string{read, "sealmesh demo --keep", "sealmesh up --help"}
+	return []string{read, os.Args[0] + " demo --keep", os.Args[0] + " up --help"}
 }
 
 // ways are commands into the running lab, each with what it does.
@@ -141,8 +155,8 @@ func (s *stage) ways() [][2]string {
 		{"send something", fmt.Sprintf("ip netns exec %s sh -c %q", s.sender.Host.Name, s.send("hello", s.receiver))},
 		{"watch the wire", fmt.Sprintf("ip netns exec %s tcpdump -nXi eth0 tcp port %d", s.receiver.Node.Name, port)},
 		{"be a stranger", fmt.Sprintf("ip netns exec %s sh", s.stranger.Host.Name)},
-		{"who is who", "sealmesh identity -f " + s.mesh.dir},
-		{"who talks to whom", "sealmesh edges -f " + s.mesh.dir},
+		{"who is who", os.Args[0] + " identity -f " + s.mesh.dir},
+		{"who talks to whom", os.Args[0] + " edges -f " + s.mesh.dir},
 		{"change the objects", "$EDITOR " + filepath.Join(s.mesh.dir, objectsFile)},
 		{"read the log", "tail -f " + s.mesh.logFile},
 	}

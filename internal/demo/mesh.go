@@ -25,7 +25,7 @@ import (
 
 const (
 	trustDomain = "demo.local"
-	namespace   = "demo"
+	namespace   = "shop"
 	objectsFile = "demo.yaml"
 	// stopTime is how long "sealmesh up" may take to drain and clean up.
 	stopTime = 10 * time.Second
@@ -38,9 +38,10 @@ type mesh struct {
 	program string
 
 	cmd   *exec.Cmd
-	said  *journal      // standard output
-	log   *journal      // standard error, JSON lines, its own and its proxies'
-	ended chan struct{} // closed when the process has ended
+	end   context.CancelFunc // SIGTERM, and SIGKILL after stopTime
+	said  *journal           // standard output
+	log   *journal           // standard error, JSON lines, its own and its proxies'
+	ended chan struct{}      // closed when the process has ended
 }
 
 // objects are what the mesh is made of: both modes strict, and every workload but
@@ -56,7 +57,7 @@ func objects(nodes []*lab.Node, workloads []*lab.Workload) ([]byte, error) {
 	for _, n := range nodes {
 		all = append(all, meshv1.Node{
 			Header: head(meshv1.KindNode, "", nodeName(n)),
-			Spec:   meshv1.NodeSpec{Addresses: []string{n.Addr4.String(), n.Addr6.String()}},
+			Spec:   meshv1.NodeSpec{Addresses: addresses(n.Host)},
 		})
 	}
 	for _, w := range workloads {
@@ -64,7 +65,7 @@ func objects(nodes []*lab.Node, workloads []*lab.Workload) ([]byte, error) {
 			Header: head(meshv1.KindWorkload, namespace, w.Name),
 			Spec: meshv1.WorkloadSpec{
 				Node: nodeName(w.Node), NetNS: w.Path(),
-				Addresses: []string{w.Addr4.String(), w.Addr6.String()},
+				Addresses: addresses(w.Host),
 			},
 		})
 	}
@@ -79,10 +80,19 @@ func objects(nodes []*lab.Node, workloads []*lab.Workload) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
+func addresses(h *lab.Host) []string {
+	all := []string{h.Addr4.String()}
+	if h.Addr6.IsValid() {
+		all = append(all, h.Addr6.String())
+	}
+	return all
+}
+
 func nodeName(n *lab.Node) string { return fmt.Sprintf("n%d", n.Number) }
 
-// startMesh writes the objects and starts "sealmesh up" on them.
-func (s *stage) startMesh() (*mesh, error) {
+// startMesh writes the objects and starts "sealmesh up" on them, which runs until
+// it is stopped.
+func (s *stage) startMesh(ctx context.Context) (*mesh, error) {
 	m := &mesh{
 		dir: filepath.Join(s.dir, "mesh"), logFile: filepath.Join(s.dir, "up.log"), program: s.config.Program,
 		said: newJournal(), log: newJournal(), ended: make(chan struct{}),
@@ -91,20 +101,27 @@ func (s *stage) startMesh() (*mesh, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(m.dir, 0o700); err != nil {
+	if err := os.Mkdir(m.dir, 0o700); err != nil { // one that exists is not ours to remove
 		return nil, err
 	}
 	if err := os.WriteFile(filepath.Join(m.dir, objectsFile), content, 0o600); err != nil {
 		return nil, err
 	}
-	m.cmd = exec.Command(m.program, m.command()...)
+	ctx, m.end = context.WithCancel(context.WithoutCancel(ctx))
+	m.cmd = exec.CommandContext(ctx, m.program, m.command()...)
+	m.cmd.Cancel = func() error { return m.cmd.Process.Signal(syscall.SIGTERM) }
+	m.cmd.WaitDelay = stopTime
 	if s.config.Proxy != "" {
 		m.cmd.Args = append(m.cmd.Args, "--proxy", s.config.Proxy)
 	}
 	// A process group of its own: Ctrl-C is for us, who tell it when to end. If we
 	// are killed, it ends in order by itself.
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
-	return m, m.start()
+	if err := m.start(); err != nil {
+		m.end()
+		return nil, errors.Join(err, os.RemoveAll(m.dir))
+	}
+	return m, nil
 }
 
 // command is the arguments of "sealmesh up".
@@ -137,16 +154,9 @@ func (m *mesh) start() error {
 
 // stop ends the process in order, and removes its objects and keys.
 func (m *mesh) stop() error {
-	_ = m.cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
-	var late error
-	select {
-	case <-m.ended:
-	case <-time.After(stopTime):
-		late = fmt.Errorf("demo: sealmesh up did not end within %s: killed", stopTime)
-		_ = m.cmd.Process.Kill()
-		<-m.ended
-	}
-	return errors.Join(late, os.RemoveAll(m.dir))
+	m.end()
+	<-m.ended
+	return os.RemoveAll(m.dir)
 }
 
 // wait waits for a line on standard output, but no longer than the process lives.
@@ -156,12 +166,14 @@ func (m *mesh) wait(ctx context.Context, match func(string) bool) error {
 	go func() {
 		select {
 		case <-m.ended:
-			cancel(fmt.Errorf("sealmesh up has ended: %s", m.log.last()))
+			cancel(errors.New("sealmesh up has ended"))
 		case <-ctx.Done():
 		}
 	}()
-	_, err := m.said.wait(ctx, 0, match)
-	return err
+	if _, err := m.said.wait(ctx, 0, match); err != nil {
+		return fmt.Errorf("%w; its log ends with %s", err, m.log.last())
+	}
+	return nil
 }
 
 // ask runs a sealmesh command on the mesh and reads its answer.
@@ -186,7 +198,6 @@ type identity struct {
 	Serial    string    `json:"serial"`
 	NotBefore time.Time `json:"notBefore"`
 	NotAfter  time.Time `json:"notAfter"`
-	Issuer    string    `json:"issuer"`
 }
 
 // status is one item of "sealmesh status".
@@ -195,17 +206,6 @@ type status struct {
 	PID      int    `json:"pid"`
 	Rules    int    `json:"rules"`
 	Admin    uint16 `json:"admin"`
-}
-
-// edge is one item of "sealmesh edges".
-type edge struct {
-	Client      string `json:"client"`
-	Server      string `json:"server"`
-	Port        uint32 `json:"port"`
-	Seal        string `json:"seal"`
-	Connections uint64 `json:"connections"`
-	Sent        uint64 `json:"bytesSent"`
-	Received    uint64 `json:"bytesReceived"`
 }
 
 // lane is one item of a proxy's /connections.

@@ -71,8 +71,12 @@ func (p *page) paint(style, text string) string {
 	return "\x1b[" + style + "m" + text + "\x1b[0m"
 }
 
-// textWidth is the column of the claims' text; evidence stands right of it.
-const textWidth = 34
+// A claim's text is followed by its evidence, on lines of at most 80 columns:
+// that of an indent, the mark, the text and the evidence.
+const (
+	textWidth     = 32
+	evidenceWidth = 80 - 3 - 2 - textWidth
+)
 
 // opening draws the scene.
 func (p *page) opening(s scene) {
@@ -89,6 +93,9 @@ func (p *page) opening(s scene) {
 	} {
 		fmt.Fprintf(p.out, "   %s\n", strings.TrimRight(line, " "))
 	}
+	fmt.Fprintf(p.out, "\n   %s\n   %s\n",
+		p.paint(dim, "Two more wait: beside the sender a stranger without any identity, beside"),
+		p.paint(dim, "the receiver a thief, who has one of his own."))
 }
 
 // act begins a step.
@@ -97,9 +104,15 @@ func (p *page) act(number int, title, subtitle string) {
 }
 
 // command shows what is run, and where.
-func (p *page) command(where, command string) {
-	fmt.Fprintf(p.out, "   %s %s\n", p.paint(dim, where+" $"), command)
+func (p *page) command(where, command string) { p.event(where, "$ "+command) }
+
+// event shows what happens to whom.
+func (p *page) event(who, what string) {
+	fmt.Fprintf(p.out, "   %s  %s\n", p.paint(dim, fmt.Sprintf("%-8s", who)), what)
 }
+
+// gap parts what belongs together from what follows.
+func (p *page) gap() { fmt.Fprintln(p.out) }
 
 // claim shows a claim and its evidence.
 func (p *page) claim(c claim) {
@@ -115,13 +128,35 @@ func (p *page) claim(c claim) {
 		fmt.Fprintf(p.out, "   %s %s\n", sign, text)
 		return
 	}
-	for i, line := range c.Evidence {
-		if i > 0 {
-			sign, text = " ", ""
+	first := true
+	for _, evidence := range c.Evidence {
+		for _, line := range wrap(evidence, evidenceWidth) {
+			if !first {
+				sign, text = " ", ""
+			}
+			pad := strings.Repeat(" ", max(textWidth-utf8.RuneCountInString(text), 1))
+			fmt.Fprintf(p.out, "   %s %s%s%s\n", sign, text, pad, p.paint(dim, line))
+			first = false
 		}
-		pad := strings.Repeat(" ", max(textWidth-utf8.RuneCountInString(text), 1))
-		fmt.Fprintf(p.out, "   %s %s%s%s\n", sign, text, pad, p.paint(dim, line))
 	}
+}
+
+// wrap cuts a text at spaces into lines of at most width columns. A word that is
+// longer stays whole.
+func wrap(text string, width int) []string {
+	var lines []string
+	line := ""
+	for word := range strings.FieldsSeq(text) {
+		switch {
+		case line == "":
+			line = word
+		case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) <= width:
+			line += " " + word
+		default:
+			lines, line = append(lines, line), word
+		}
+	}
+	return append(lines, line)
 }
 
 // verdict closes the demo, on one screen.
@@ -155,5 +190,5 @@ func (p *page) invitation(ways [][2]string) {
 
 // received shows a line that the receiver printed.
 func (p *page) received(line string) {
-	fmt.Fprintf(p.out, "   %s %s\n", p.paint(dim, "receiver prints"), line)
+	p.event("receiver", "prints "+line)
 }

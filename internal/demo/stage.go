@@ -38,13 +38,15 @@ type stage struct {
 	mesh          *mesh  // nil until sealing
 }
 
-// checkPrograms reports every program that is missing, at once.
-func checkPrograms() error {
+// checkPrograms says what is missing on this machine, or nil.
+func checkPrograms(ctx context.Context) error {
 	var missing []string
-	for _, p := range []struct{ program, pack string }{{"nc", "netcat-openbsd"}, {"tcpdump", "tcpdump"}} {
-		if _, err := exec.LookPath(p.program); err != nil {
-			missing = append(missing, p.pack)
-		}
+	// There are several programs named nc: their options differ.
+	if help, _ := exec.CommandContext(ctx, "nc", "-h").CombinedOutput(); !bytes.Contains(help, []byte("OpenBSD")) {
+		missing = append(missing, "netcat-openbsd")
+	}
+	if _, err := exec.LookPath("tcpdump"); err != nil {
+		missing = append(missing, "tcpdump")
 	}
 	if len(missing) > 0 {
 		return fmt.Errorf("demo: programs are missing: apt-get install %s", strings.Join(missing, " "))
@@ -94,7 +96,8 @@ func (s *stage) scene() scene {
 	return scene{Sender: s.sender.Addr4.String(), Receiver: s.receiver.Addr4.String(), Listens: listenCommand}
 }
 
-// strike ends everything. After a failure nothing is left; otherwise the captures.
+// strike ends everything. What is left are the captures; where a claim did not
+// hold, the log too; after an error nothing.
 func (s *stage) strike(failure error) error {
 	var errs []error
 	if s.mesh != nil {
@@ -103,8 +106,11 @@ func (s *stage) strike(failure error) error {
 	if s.lab != nil {
 		errs = append(errs, s.lab.Close())
 	}
-	if s.owned && failure != nil && !errors.Is(failure, ErrNotHeld) {
+	switch {
+	case s.owned && failure != nil && !errors.Is(failure, ErrNotHeld):
 		errs = append(errs, os.RemoveAll(s.dir))
+	case s.mesh != nil && failure == nil:
+		errs = append(errs, os.Remove(s.mesh.logFile))
 	}
 	return errors.Join(errs...)
 }
@@ -147,7 +153,7 @@ func (s *stage) send(word string, to *lab.Workload) string {
 // command itself fails is no error: what it was for is judged elsewhere.
 func run(ctx context.Context, w *lab.Workload, command string) error {
 	err := w.Command(ctx, "sh", "-c", command).Run()
-	if exit := new(exec.ExitError); errors.As(err, &exit) && ctx.Err() == nil {
+	if _, exited := errors.AsType[*exec.ExitError](err); exited && ctx.Err() == nil {
 		return nil
 	}
 	return err

@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	connectrpc "connectrpc.com/connect"
+	"connectrpc.com/connect"
 
 	"github.com/sealmesh/sealmesh/api/control/v1/controlv1connect"
 	"github.com/sealmesh/sealmesh/internal/id"
@@ -79,18 +79,11 @@ type client struct {
 // connect makes a connection that shows the leaf held, if there is one, and trusts
 // what is held. Close it after use.
 func (f *Feed) connect(ctx context.Context, h held) (*client, error) {
-	return connect(ctx, f.endpoint, f.cfg.TrustDomain, mtls.Config{
-		Leaf:    h.leaf,
-		Bundles: f.bundles(h),
-		Now:     f.cfg.Now,
-	})
-}
-
-func connect(ctx context.Context, at endpoint, own id.TrustDomain, cfg mtls.Config) (*client, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	c := &client{url: at.url}
-	t := transport(at, own, cfg, func(chain []*x509.Certificate) { c.server = chain })
+	c := &client{url: f.endpoint.url}
+	cfg := mtls.Config{Leaf: h.leaf, Bundles: f.bundles(h), Now: f.cfg.Now}
+	t := transport(f.endpoint, f.cfg.TrustDomain, cfg, func(chain []*x509.Certificate) { c.server = chain })
 	conn, err := t.NewClientConn(ctx, "https", "control:0") // the transport knows where to
 	if err != nil {
 		return nil, fmt.Errorf("connect to the control plane: %w", err)
@@ -153,11 +146,11 @@ func mark(_, _ string, raw syscall.RawConn) error {
 
 // options make the client speak gRPC. Snapshots are not compressed: decompressors
 // would stand in every proxy's memory.
-func options() connectrpc.ClientOption {
-	return connectrpc.WithClientOptions(
-		connectrpc.WithGRPC(),
-		connectrpc.WithReadMaxBytes(maxMessage),
-		connectrpc.WithAcceptCompression("gzip", nil, nil),
+func options() connect.ClientOption {
+	return connect.WithClientOptions(
+		connect.WithGRPC(),
+		connect.WithReadMaxBytes(maxMessage),
+		connect.WithAcceptCompression("gzip", nil, nil),
 	)
 }
 

@@ -14,7 +14,7 @@ import (
 	mathrand "math/rand/v2"
 	"time"
 
-	connectrpc "connectrpc.com/connect"
+	"connectrpc.com/connect"
 
 	controlv1 "github.com/sealmesh/sealmesh/api/control/v1"
 	"github.com/sealmesh/sealmesh/internal/id"
@@ -215,7 +215,7 @@ func (f *Feed) logFailure(ctx context.Context, h held, err error, retry time.Dur
 
 // refusal is what the control plane said with its error, nil if it said nothing.
 func refusal(err error) *controlv1.Refusal {
-	var from *connectrpc.Error
+	var from *connect.Error
 	if !errors.As(err, &from) {
 		return nil
 	}

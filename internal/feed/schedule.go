@@ -18,7 +18,7 @@ const (
 // draw, from [0,1), has it.
 func renewAt(notBefore, notAfter time.Time, draw float64) time.Time {
 	lifetime := notAfter.Sub(notBefore)
-	return notBefore.Add(time.Duration(float64(lifetime) * (0.5 + 0.2*draw)))
+	return notBefore.Add(lifetime/2 + time.Duration(float64(lifetime)*0.2*draw))
 }
 
 // backoff is how long to wait after a number of failures in a row, from 1: first,

@@ -90,7 +90,11 @@ func handshake(ctx context.Context, tcp *net.TCPConn, config *tls.Config, client
 	} else {
 		c.tls = tls.Server(w, config)
 	}
-	if err := c.tls.HandshakeContext(ctx); err != nil {
+	// In a goroutine of its own: a handshake needs a large stack, which goes away
+	// with it, and the caller's goroutine lives as long as the connection.
+	shaken := make(chan error)
+	go func() { shaken <- c.tls.HandshakeContext(ctx) }()
+	if err := <-shaken; err != nil {
 		_ = tcp.Close()
 		return nil, err
 	}

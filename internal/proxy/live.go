@@ -11,6 +11,7 @@ const keepEnded = 512
 // live is every connection and every lane there is, and the last that ended.
 type live struct {
 	mu          sync.Mutex
+	count       uint64 // connections begun
 	connections map[*connection]struct{}
 	links       map[*link]struct{}
 	ended       []LaneReport // ring
@@ -28,7 +29,15 @@ func (v *live) add(c *connection) int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.connections[c] = struct{}{}
+	v.count++
 	return len(v.connections) + len(v.links)
+}
+
+// begun is how many connections there have been.
+func (v *live) begun() uint64 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.count
 }
 
 func (v *live) remove(c *connection) {

@@ -35,7 +35,7 @@ import (
 // Bounds, all of them together: what one proxy spends on strangers.
 const (
 	// handshakeTime is how long a peer may take to finish its handshake.
-	handshakeTime = 5 * time.Second
+	handshakeTime = 10 * time.Second
 	// speakFirst is how long an unknown caller may stay silent before it is taken
 	// for plaintext.
 	speakFirst = 100 * time.Millisecond
@@ -155,6 +155,7 @@ func (p *Proxy) judge(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	var judged *snapshot.Snapshot
+	var trim trim
 	for {
 		changed := p.Snapshots.Changed()
 		s := p.Snapshots.Load()
@@ -165,6 +166,7 @@ func (p *Proxy) judge(ctx context.Context) {
 			return
 		case <-changed:
 		case <-tick.C:
+			trim.look(p.live.begun())
 		}
 	}
 }

@@ -106,8 +106,7 @@ func (h *Host) tune(ipv4Only bool) error {
 		"ipv4/conf/all/rp_filter":     "1", // the stricter one: what works here works elsewhere
 		"ipv4/conf/default/rp_filter": "1",
 	}
-	const ipv6 = "/proc/sys/net/ipv6" // a kernel may lack it
-	if _, err := os.Stat(ipv6); err == nil {
+	if kernelHasIPv6() {
 		disable := "0"
 		if ipv4Only {
 			disable = "1"
@@ -130,4 +129,10 @@ func (h *Host) tune(ipv4Only bool) error {
 		return err
 	}
 	return h.configure(func(nl *netlink.Handle) error { return setUp(nl, "lo", netip.Addr{}, netip.Addr{}) })
+}
+
+// kernelHasIPv6 reports whether there is IPv6 to be switched on at all.
+func kernelHasIPv6() bool {
+	_, err := os.Stat("/proc/sys/net/ipv6")
+	return err == nil
 }

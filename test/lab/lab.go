@@ -41,7 +41,8 @@ import (
 type Config struct {
 	// Nodes is how many nodes there are, 1 to 99.
 	Nodes int
-	// IPv4Only switches IPv6 off in every namespace.
+	// IPv4Only switches IPv6 off in every namespace. It is set by New where the
+	// kernel has no IPv6.
 	IPv4Only bool
 }
 
@@ -99,6 +100,9 @@ func New(ctx context.Context, cfg Config) (*Lab, error) {
 	}
 	if err := sweep(); err != nil {
 		return nil, err
+	}
+	if !kernelHasIPv6() {
+		cfg.IPv4Only = true
 	}
 	l := &Lab{
 		Prefix:    fmt.Sprintf("sm%d", os.Getpid()),

@@ -130,6 +130,28 @@ func reachUDP(t *testing.T, from, to *Host, addr netip.Addr) {
 	}
 }
 
+func TestATakenAddressLeadsToTheThiefUntilItIsGivenBack(t *testing.T) {
+	l, sender, receiver := pair(t, Config{Nodes: 2})
+	thief := l.Workload(t, l.Nodes[1], "thief")
+	reachTCP(t, sender.Host, receiver.Host, receiver.Addr4)
+	giveBack, err := l.TakeAddress(thief, receiver)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, addr := range []netip.Addr{receiver.Addr4, receiver.Addr6} {
+		reachTCP(t, sender.Host, thief.Host, addr)
+	}
+	if err := giveBack(); err != nil {
+		t.Fatal(err)
+	}
+	for _, addr := range []netip.Addr{receiver.Addr4, receiver.Addr6} {
+		reachTCP(t, sender.Host, receiver.Host, addr)
+	}
+	if _, err := l.TakeAddress(sender, receiver); err == nil {
+		t.Error("an address was taken from another node")
+	}
+}
+
 func TestIPv4OnlyHasNoIPv6(t *testing.T) {
 	_, sender, receiver := pair(t, Config{Nodes: 2, IPv4Only: true})
 	reachTCP(t, sender.Host, receiver.Host, receiver.Addr4)

@@ -84,6 +84,17 @@ func (h *Host) configure(f func(*netlink.Handle) error) error {
 	return nil
 }
 
+// onLink is configure for one link of h.
+func (h *Host) onLink(name string, f func(*netlink.Handle, netlink.Link) error) error {
+	return h.configure(func(nl *netlink.Handle) error {
+		link, err := nl.LinkByName(name)
+		if err != nil {
+			return fmt.Errorf("find link %s: %v", name, err)
+		}
+		return f(nl, link)
+	})
+}
+
 // addBridge makes a bridge with addresses. It floods multicast, which neighbour
 // discovery is, without waiting for anybody to ask for it.
 func addBridge(nl *netlink.Handle, name string, addr4, addr6 netip.Addr) error {
@@ -133,6 +144,16 @@ func setUp(nl *netlink.Handle, name string, addr4, addr6 netip.Addr) error {
 // addAddresses gives a link those addresses that are valid. IPv6 addresses are
 // usable at once, without asking whether somebody else has them.
 func addAddresses(nl *netlink.Handle, link netlink.Link, addr4, addr6 netip.Addr) error {
+	return eachAddress(addr4, addr6, func(a *netlink.Addr) error {
+		if err := nl.AddrAdd(link, a); err != nil {
+			return fmt.Errorf("add address %s to %s: %v", a.IPNet, link.Attrs().Name, err)
+		}
+		return nil
+	})
+}
+
+// eachAddress calls f for those addresses that are valid.
+func eachAddress(addr4, addr6 netip.Addr, f func(*netlink.Addr) error) error {
 	for _, a := range []netip.Prefix{netip.PrefixFrom(addr4, bits4), netip.PrefixFrom(addr6, bits6)} {
 		if !a.IsValid() {
 			continue
@@ -141,8 +162,8 @@ func addAddresses(nl *netlink.Handle, link netlink.Link, addr4, addr6 netip.Addr
 		if a.Addr().Is6() {
 			addr.Flags = unix.IFA_F_NODAD
 		}
-		if err := nl.AddrAdd(link, addr); err != nil {
-			return fmt.Errorf("add address %s to %s: %v", a, link.Attrs().Name, err)
+		if err := f(addr); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -173,37 +194,49 @@ func ipNet(p netip.Prefix) *net.IPNet {
 
 // TakeAddress makes thief answer for victim, a workload of the same node, as
 // after a forged ARP reply: the node delivers to thief whatever is sent to
-// victim's addresses.
-func (l *Lab) TakeAddress(thief, victim *Workload) error {
+// victim's addresses, until they are given back.
+func (l *Lab) TakeAddress(thief, victim *Workload) (giveBack func() error, err error) {
 	if thief.Node != victim.Node {
-		return fmt.Errorf("lab: %s cannot take the address of %s on another node", thief.Name, victim.Name)
+		return nil, fmt.Errorf("lab: %s cannot take the address of %s on another node", thief.Name, victim.Name)
 	}
 	var mac net.HardwareAddr
-	err := thief.configure(func(nl *netlink.Handle) error {
-		link, err := nl.LinkByName("eth0")
-		if err != nil {
-			return err
-		}
+	err = thief.onLink("eth0", func(nl *netlink.Handle, link netlink.Link) error {
 		mac = link.Attrs().HardwareAddr
 		return addAddresses(nl, link, victim.Addr4, victim.Addr6)
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return thief.Node.configure(func(nl *netlink.Handle) error {
-		bridge, err := nl.LinkByName("cni0")
+	if err := thief.Node.deliver(victim, mac); err != nil {
+		return nil, err
+	}
+	return func() error {
+		err := victim.onLink("eth0", func(_ *netlink.Handle, link netlink.Link) error {
+			mac = link.Attrs().HardwareAddr
+			return nil
+		})
 		if err != nil {
 			return err
 		}
-		for _, a := range []netip.Addr{victim.Addr4, victim.Addr6} {
-			if !a.IsValid() {
-				continue
-			}
-			neighbour := &netlink.Neigh{LinkIndex: bridge.Attrs().Index, IP: a.AsSlice(), HardwareAddr: mac, State: netlink.NUD_PERMANENT}
-			if err := nl.NeighSet(neighbour); err != nil {
-				return fmt.Errorf("neighbour %s: %v", a, err)
-			}
+		err = thief.onLink("eth0", func(nl *netlink.Handle, link netlink.Link) error {
+			return eachAddress(victim.Addr4, victim.Addr6, func(a *netlink.Addr) error { return nl.AddrDel(link, a) })
+		})
+		if err != nil {
+			return err
 		}
-		return nil
+		return thief.Node.deliver(victim, mac)
+	}, nil
+}
+
+// deliver sends to a link address what is for a workload.
+func (n *Node) deliver(w *Workload, mac net.HardwareAddr) error {
+	return n.onLink("cni0", func(nl *netlink.Handle, bridge netlink.Link) error {
+		return eachAddress(w.Addr4, w.Addr6, func(a *netlink.Addr) error {
+			neighbour := &netlink.Neigh{LinkIndex: bridge.Attrs().Index, IP: a.IP, HardwareAddr: mac, State: netlink.NUD_PERMANENT}
+			if err := nl.NeighSet(neighbour); err != nil {
+				return fmt.Errorf("neighbour %s: %v", a.IP, err)
+			}
+			return nil
+		})
 	})
 }

@@ -1,6 +1,7 @@
 package control_test
 
 import (
+	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -89,7 +90,7 @@ func TestJoinTokensAreMadeOnlyForSealedWorkloadsThatExist(t *testing.T) {
 	}
 	left := time.Until(time.Unix(resp.Expires, 0))
 	if left < 50*time.Second || left > time.Minute || resp.Identity != identity("web").String() || resp.TrustDomain != "demo.local" ||
-		string(resp.AnchorsPem) != string(w.anchors().PEM()) {
+		!bytes.Equal(resp.AnchorsPem, w.anchors().PEM()) {
 		t.Errorf("token for %s, %s, %s", resp.Identity, resp.TrustDomain, left)
 	}
 	for _, tt := range []struct {
@@ -219,7 +220,8 @@ func TestMetricNamesAreThoseOfTheGolden(t *testing.T) {
 	p := w.proxy("web")
 	p.ready()
 	_, _ = w.rude(nil).identity.Certify(context.Background(), &controlv1.CertifyRequest{Csr: []byte("x"), JoinToken: "x"})
-	resp, err := http.Get("http://" + w.cfg.Metrics + "/metrics")
+	client := &http.Client{Timeout: patience}
+	resp, err := client.Get("http://" + w.cfg.Metrics + "/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -127,8 +127,7 @@ const (
 func (s *Server) auditRefusal(ctx context.Context, by proof, err error) {
 	attrs := []slog.Attr{slog.String(keyProof, string(by)), slog.String(obs.KeyAddress, linkOf(ctx).remote)}
 	level := slog.LevelWarn
-	var refused *ca.Refusal
-	if errors.As(err, &refused) {
+	if refused, ok := errors.AsType[*ca.Refusal](err); ok {
 		attrs = append(attrs, slog.String(obs.KeyCode, string(refused.Code)),
 			slog.String(obs.KeyPeer, refused.Subject), slog.String(obs.KeyDetail, refused.Message))
 	} else {

@@ -125,7 +125,7 @@ spec: {addresses: [%s]%s}
 // starts its control plane.
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	path, err := os.MkdirTemp("", "sm") // t.TempDir is too long for the path of a socket
+	path, err := os.MkdirTemp("", "sm") //nolint:usetesting // t.TempDir is too long for the path of a socket
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -299,9 +299,7 @@ func TestReportsAreBounded(t *testing.T) {
 	if got := report(&controlv1.ReportRequest{Instance: "a"}); got != connect.CodeFailedPrecondition {
 		t.Errorf("without a Watch: %v", got)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	stream, err := client.discovery.Watch(ctx, &controlv1.WatchRequest{Instance: "a"})
+	stream, err := client.discovery.Watch(t.Context(), &controlv1.WatchRequest{Instance: "a"})
 	if err != nil || !stream.Receive() {
 		t.Fatal(err, stream.Err())
 	}

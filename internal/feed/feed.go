@@ -184,14 +184,12 @@ func (f *Feed) bundles(h held) map[id.TrustDomain]*snapshot.Bundle {
 	return map[id.TrustDomain]*snapshot.Bundle{f.cfg.TrustDomain: own}
 }
 
-// pause waits for d, and reports false if ctx ended before.
-func pause(ctx context.Context, d time.Duration) bool {
+// pause waits for d, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
-		return false
 	case <-t.C:
-		return true
 	}
 }

@@ -74,6 +74,22 @@ func TestRemovingAWorkloadRevokesIt(t *testing.T) {
 	}
 }
 
+func TestUnsealingAWorkloadRevokesIt(t *testing.T) {
+	w := newWorld(t)
+	web, curl := w.proxy("web"), w.proxy("curl")
+	leaf := web.ready().Leaf
+	curl.ready()
+	w.write("web.yaml", workloadYAML("web", "10.1.1.2", ", seal: Disabled"))
+	curl.await("web unsealed", func(s *snapshot.Snapshot) bool {
+		e, known := s.Endpoint(netip.MustParseAddrPort("10.1.1.2:80"))
+		return known && !e.Sealed() && !s.Admits(identity("web"))
+	})
+	_, err := w.rude(leaf).identity.Certify(context.Background(), &controlv1.CertifyRequest{Csr: csr(t, &x509.CertificateRequest{}, newKey(t))})
+	if code(err) != ca.CodeWorkloadUnsealed {
+		t.Errorf("renewal: %v, want %s", err, ca.CodeWorkloadUnsealed)
+	}
+}
+
 func TestTrustAnchorsAreRotatedWithoutALostProxy(t *testing.T) {
 	w := newWorld(t)
 	p := w.proxy("web")

@@ -10,6 +10,7 @@ import (
 
 	controlv1 "github.com/sealmesh/sealmesh/api/control/v1"
 	"github.com/sealmesh/sealmesh/api/control/v1/controlv1connect"
+	"github.com/sealmesh/sealmesh/internal/attest"
 	"github.com/sealmesh/sealmesh/internal/ca"
 	"github.com/sealmesh/sealmesh/internal/id"
 	"github.com/sealmesh/sealmesh/internal/mtls"
@@ -75,10 +76,13 @@ func (s *Server) judge(c *caller, view *push.View) (err error) {
 	if c.identity, err = mtls.Verify(c.chain, view.Bundles, s.cfg.Now()); err != nil {
 		return &ca.Refusal{Code: ca.CodeCertificateUntrusted, Message: err.Error()}
 	}
-	if !view.Live(c.identity) {
-		return &ca.Refusal{Code: ca.CodeIdentityRevoked, Subject: c.identity.String(), Message: "no workload bears this identity any more"}
+	if view.Live(c.identity) {
+		return nil
 	}
-	return nil
+	if _, err := attest.Renew(c.identity, view.State); err != nil { // which knows why
+		return err
+	}
+	return &ca.Refusal{Code: ca.CodeIdentityRevoked, Subject: c.identity.String(), Message: "no workload bears this identity any more"}
 }
 
 // view is the newest view, or a refusal if there is none yet.

@@ -99,6 +99,8 @@ func handshake(ctx context.Context, tcp *net.TCPConn, config *tls.Config, client
 		return nil, err
 	}
 	state := c.tls.ConnectionState()
+	// The slice is crypto/tls's own: it lets go of its certificates, too.
+	certificates.share(state.PeerCertificates)
 	c.info = Info{
 		Local:       sock.AddrPort(tcp.LocalAddr()),
 		Remote:      sock.AddrPort(tcp.RemoteAddr()),

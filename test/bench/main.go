@@ -102,7 +102,7 @@ func parseFlags(args []string, output io.Writer) (c config, err error) {
 			return c, err
 		}
 	}
-	c.warmUp, c.settle = 500*time.Millisecond, 2*time.Second
+	c.warmUp, c.settle = 500*time.Millisecond, 5*time.Second
 	return c, nil
 }
 

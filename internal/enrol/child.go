@@ -2,12 +2,15 @@ package enrol
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -27,29 +30,45 @@ type child struct {
 	err   error              // how it ended; read after done
 }
 
-// start runs the proxy program at path in a realm's namespace, on sockets. The
-// end of ctx, or stop, ends it.
+// start runs the proxy program at path in the workload's namespace, on sockets.
+// The end of ctx, or stop, ends it.
 func (k *keeper) start(ctx context.Context, path string, s sockets) (*child, error) {
-	token, err := k.config.Tokens(ctx, k.workload.Namespace, k.workload.Name)
-	if err != nil {
-		return nil, fmt.Errorf("join token: %w", err)
-	}
-	// The program is run by its open descriptor: its directory may be closed to
-	// the proxy's user, and what runs is what was opened.
 	program, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer program.Close()
+	token, err := k.config.Tokens(ctx, k.workload.Namespace, k.workload.Name)
+	if err != nil {
+		return nil, fmt.Errorf("join token: %w", err)
+	}
+	r := recipe{path, token, append(slices.Clone(s), program)}
+	c, err := k.startFile(ctx, path, r)
+	if errors.Is(err, fs.ErrPermission) {
+		// A directory above the program is closed to the proxies' user, as /root is;
+		// not so the descriptor that we opened.
+		return k.startFile(ctx, fmt.Sprintf("/proc/self/fd/%d", firstExtra+len(s)), r)
+	}
+	return c, err
+}
+
+// recipe is what a child is made of.
+type recipe struct {
+	path  string // of the program, as people know it
+	token string
+	files []*os.File // the sockets, then the program
+}
+
+// startFile starts the program by one of its names.
+func (k *keeper) startFile(ctx context.Context, file string, r recipe) (*child, error) {
 	notify, err := newNotify(k.dir)
 	if err != nil {
 		return nil, fmt.Errorf("notify socket: %w", err)
 	}
 	ctx, stop := context.WithCancel(ctx)
-	c := &child{path: path, stop: stop, ready: make(chan struct{}), done: make(chan struct{})}
-	cmd := k.command(ctx, c, s, program)
+	cmd := k.command(ctx, file, r)
 	cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+notify.path)
-	cmd.Stdin = strings.NewReader(token)
+	c := &child{path: r.path, stop: stop, ready: make(chan struct{}), done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
 		defer close(c.done)
@@ -65,16 +84,20 @@ func (k *keeper) start(ctx context.Context, path string, s sockets) (*child, err
 	return c, nil
 }
 
-// command is the proxy as a process: the proxy's user, with the one capability
-// it needs, and nothing of our environment.
-func (k *keeper) command(ctx context.Context, c *child, s sockets, program *os.File) *exec.Cmd {
-	const firstExtra = 3 // os/exec numbers ExtraFiles from here, as sd_listen_fds does
-	cmd := exec.CommandContext(ctx, fmt.Sprintf("/proc/self/fd/%d", firstExtra+len(s)))
-	cmd.Args = append([]string{c.path}, append(k.config.Args, "--token-file", "-")...)
-	cmd.ExtraFiles = append(append([]*os.File(nil), s...), program)
-	cmd.Env = append(append([]string(nil), k.config.Env...),
-		fmt.Sprintf("LISTEN_FDS=%d", len(s)), "LISTEN_FDNAMES="+socketNames)
+// firstExtra is the number of the first of ExtraFiles in the child, the same for
+// os/exec and for sd_listen_fds(3).
+const firstExtra = 3
+
+// command is the proxy as a process: the proxies' user, the one capability they
+// need, and nothing of our environment.
+func (k *keeper) command(ctx context.Context, file string, r recipe) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, file)
+	cmd.Args = slices.Concat([]string{r.path}, k.config.Args, []string{"--token-file", "-"})
+	cmd.Env = append(slices.Clone(k.config.Env),
+		fmt.Sprintf("LISTEN_FDS=%d", len(r.files)-1), "LISTEN_FDNAMES="+socketNames)
 	cmd.Dir = "/"
+	cmd.ExtraFiles = r.files
+	cmd.Stdin = strings.NewReader(r.token)
 	cmd.Stdout, cmd.Stderr = k.config.Output, k.config.Output
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = k.config.Drain

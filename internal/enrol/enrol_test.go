@@ -2,6 +2,7 @@ package enrol
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"syscall"
 	"testing"
@@ -164,7 +165,7 @@ func TestARemovedWorkloadDrainsAndIsUnsealed(t *testing.T) {
 	st := s.sealed("web", 0)
 	open := s.mustReach(s.web, s.out(), "serves shop-web-1 "+s.out())
 	s.seal()
-	s.until("SIGTERM", func() bool { _, _, err := s.call(s.web, s.out()); return err != nil })
+	s.until("SIGTERM", func() bool { return strings.Contains(s.logs.String(), draining) })
 	if !alive(st.PID) {
 		t.Error("the proxy ended with a connection open")
 	}
@@ -246,7 +247,7 @@ func TestANamespaceMadeAnewIsSealedAnew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if of, err := namespaceAt("/proc/" + itoa(second.PID) + "/ns/net"); err != nil || of != id {
+	if of, err := namespaceAt(fmt.Sprintf("/proc/%d/ns/net", second.PID)); err != nil || of != id {
 		t.Errorf("the new proxy is in namespace %v, %v; want %v", of, err, id)
 	}
 }
@@ -262,16 +263,21 @@ func TestHostWorkloadsShareANamespace(t *testing.T) {
 		t.Errorf("both proxies have admin port %d", first.Admin)
 	}
 	s.mustReach(s.web, s.out(), "plain "+s.out()) // root is neither
-	if _, greeting, err := s.call(s.peer, s.in()); err != nil || !strings.HasPrefix(greeting, "serves shop-web-") {
-		t.Errorf("call to web: %q, %v", greeting, err)
+	conn, greeting, err := s.call(s.peer, s.in())
+	if err != nil || !strings.HasPrefix(greeting, "serves shop-web-") {
+		t.Fatalf("call to web: %q, %v", greeting, err)
 	}
+	conn.Close()
 
 	// Ports change under a running proxy.
 	web.Ports = []uint16{8081}
 	s.serve(s.web, ":8080", "plain")
 	s.seal(web, db)
 	s.until("port 8080 is open", func() bool {
-		_, greeting, err := s.call(s.peer, s.in())
+		conn, greeting, err := s.call(s.peer, s.in())
+		if err == nil {
+			conn.Close()
+		}
 		return err == nil && greeting == "plain "+s.in()
 	})
 	if st := s.status("web"); st.PID != first.PID {

@@ -182,8 +182,9 @@ func (k *keeper) tend(ctx context.Context, c *child, s sockets, retired *sync.Wa
 		case u := <-k.upgrades:
 			next, err := k.launch(ctx, u.path, s, u.giveUp)
 			if err == nil {
-				c.stop()
-				retired.Go(func() { <-c.done })
+				old := c
+				old.stop()
+				retired.Go(func() { <-old.done })
 				c, k.program = next, u.path
 				k.serving(c)
 			}

@@ -17,7 +17,7 @@ import (
 func TestProxiesEndWithAnEnrollerThatIsKilled(t *testing.T) {
 	s := newSite(t, serves)
 	s.serve(s.peer, ":2929", "plain")
-	supervisor := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestSupervise$", "-test.v")
+	supervisor := exec.CommandContext(t.Context(), "/proc/self/exe")
 	supervisor.Env = append(os.Environ(), superviseNS+"="+s.web.Path(), superviseProxy+"="+s.program(serves))
 	supervisor.Stderr = s.logs
 	out, err := supervisor.StdoutPipe()
@@ -39,7 +39,8 @@ func TestProxiesEndWithAnEnrollerThatIsKilled(t *testing.T) {
 	if pid == 0 || !alive(pid) {
 		t.Fatalf("no proxy was started (process %d)", pid)
 	}
-	s.mustReach(s.web, s.out(), "serves token "+s.out())
+	s.mustReach(s.web, s.out(), "serves token "+s.out()).Close()
+	supervisor.WaitDelay = enough
 	if err := supervisor.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -58,25 +59,19 @@ const (
 	superviseProxy = "SEALMESH_TEST_PROXY"
 )
 
-// TestSupervise is the enroller of the test above, in a process of its own.
-func TestSupervise(t *testing.T) {
-	netns := os.Getenv(superviseNS)
-	if netns == "" {
-		t.Skip("only run by TestProxiesEndWithAnEnrollerThatIsKilled")
-	}
+// supervise is the enroller of the test above, in a process of its own.
+func supervise() error {
 	e, err := New(Config{
 		Proxy: os.Getenv(superviseProxy), Args: []string{"--drain", "1s"}, Env: []string{fakeProxy + "=1"},
 		Tokens: func(context.Context, string, string) (string, error) { return "token", nil },
 		Drain:  enough, Output: os.Stderr, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	if err := e.Apply([]Workload{{Namespace: "shop", Name: "web", NetNS: netns}}); err != nil {
-		t.Fatal(err)
+	if err := e.Apply([]Workload{{Namespace: "shop", Name: "web", NetNS: os.Getenv(superviseNS)}}); err != nil {
+		return err
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), enough)
-	defer cancel()
 	go func() {
 		tick := time.NewTicker(5 * time.Millisecond)
 		defer tick.Stop()
@@ -87,9 +82,9 @@ func TestSupervise(t *testing.T) {
 			}
 		}
 	}()
-	if err := e.Run(ctx); err != nil {
-		t.Fatal(err)
-	}
+	ctx, cancel := context.WithTimeout(context.Background(), enough)
+	defer cancel()
+	return e.Run(ctx)
 }
 
 func command(t *testing.T, name string, args ...string) {
@@ -98,5 +93,3 @@ func command(t *testing.T, name string, args ...string) {
 		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
 	}
 }
-
-func itoa(n int) string { return strconv.Itoa(n) }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -79,8 +80,14 @@ func newSite(t *testing.T, behaviour string, options ...func(*Config)) *site {
 	t.Cleanup(func() {
 		s.end()
 		if t.Failed() {
-			t.Logf("log:\n%s", s.logs)
+			log := s.logs.String()
+			t.Logf("log:\n%s", log[max(0, len(log)-4000):])
 		}
+	})
+	// Links come up one after the other.
+	s.until("the lab works", func() bool {
+		_, _, err := s.call(s.web, s.out())
+		return errors.Is(err, syscall.ECONNREFUSED)
 	})
 	return s
 }
@@ -92,7 +99,7 @@ func (s *site) end() {
 	select {
 	case <-s.ended:
 	case <-time.After(enough):
-		s.t.Fatal("Run does not end")
+		s.t.Fatalf("Run does not end; log:\n%s", s.logs)
 	}
 }
 

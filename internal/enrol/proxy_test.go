@@ -18,15 +18,21 @@ import (
 	"github.com/sealmesh/sealmesh/internal/ports"
 )
 
-// TestMain is also the proxy of these tests: the test program itself, run under
-// the name of one of the behaviours below.
+// TestMain is also the programs of these tests: the test program itself is run as
+// the proxy, under the name of one of the behaviours below, and as an enroller
+// that is to be killed.
 func TestMain(m *testing.M) {
-	if os.Getenv(fakeProxy) == "" {
+	var err error
+	switch {
+	case os.Getenv(fakeProxy) != "":
+		err = actAs(filepath.Base(os.Args[0]))
+	case os.Getenv(superviseNS) != "":
+		err = supervise()
+	default:
 		m.Run()
-		return
 	}
-	if err := actAs(filepath.Base(os.Args[0])); err != nil {
-		fmt.Fprintln(os.Stderr, "fake proxy:", err)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "fake program:", err)
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 	}
 }
@@ -41,6 +47,9 @@ const (
 	crashes  = "crashes"  // ends before it is ready
 	stubborn = "stubborn" // ignores SIGTERM
 )
+
+// draining is what the proxy prints at SIGTERM.
+const draining = "fake proxy: draining"
 
 func actAs(behaviour string) error {
 	token, err := io.ReadAll(os.Stdin)
@@ -78,6 +87,7 @@ func actAs(behaviour string) error {
 		return err
 	}
 	for range term {
+		fmt.Fprintln(os.Stderr, draining)
 		if behaviour != stubborn {
 			break
 		}
@@ -129,9 +139,6 @@ func checkSurroundings() error {
 	defer unix.Close(fd)
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, ports.Mark); err != nil {
 		return fmt.Errorf("cannot mark a socket: %w", err)
-	}
-	if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("0"), 0); err == nil {
-		return fmt.Errorf("may do more than it should")
 	}
 	if status, err := os.ReadFile("/proc/self/status"); err != nil || !strings.Contains(string(status), "CapEff:\t0000000000001000") {
 		return fmt.Errorf("has other capabilities than CAP_NET_ADMIN: %s", status)

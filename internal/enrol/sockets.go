@@ -83,14 +83,28 @@ func listen(ctx context.Context, own proxyPorts) (s sockets, err error) {
 	return s.keep(l.(*net.TCPListener))
 }
 
-// keep takes the socket itself out of Go's listener, which is closed.
+// keep takes the socket itself out of Go's listener, which is closed. Whether a
+// socket blocks is a property that all processes share, and os.File.Fd, which
+// os/exec calls, makes blocking what TCPListener.File returns: a proxy would then
+// hang in accept, deaf to SIGTERM, as soon as the next one is started. A file that
+// is made of a blocking descriptor is left alone by Fd, and by our own poller.
 func (s sockets) keep(l *net.TCPListener) (sockets, error) {
 	defer l.Close()
-	f, err := l.File()
+	raw, err := l.SyscallConn()
 	if err != nil {
 		return s, err
 	}
-	return append(s, f), nil
+	cerr := raw.Control(func(fd uintptr) {
+		var own int
+		if own, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0); err != nil {
+			return
+		}
+		if err = unix.SetNonblock(own, false); err == nil {
+			s = append(s, os.NewFile(uintptr(own), l.Addr().String()))
+			err = unix.SetNonblock(own, true)
+		}
+	})
+	return s, errors.Join(cerr, err)
 }
 
 func (s sockets) close() {

@@ -78,7 +78,7 @@ func (c Config) Validate() error {
 // Proxy seals one workload.
 type Proxy struct {
 	Config
-	dial      *sock.Dialer
+	dial      sock.Dialer
 	live      *live
 	pool      *pool
 	dialing   *slots    // handshakes as a client
@@ -95,7 +95,7 @@ func New(config Config) (*Proxy, error) {
 	}
 	p := &Proxy{
 		Config:    config,
-		dial:      &sock.Dialer{Timeout: dialTime},
+		dial:      sock.Dialer{Timeout: dialTime},
 		live:      newLive(),
 		dialing:   newSlots(),
 		accepting: newSlots(),

@@ -28,9 +28,9 @@ func Check(c Config) (drift []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	conn, err := nftables.New()
+	conn, err := open()
 	if err != nil {
-		return nil, fmt.Errorf("redirect: nftables: %w", err)
+		return nil, err
 	}
 	held, err := read(conn)
 	if err != nil {

@@ -186,7 +186,7 @@ func TestTheProxyIsToldThatAPortIsClosed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			call := func() (err error) {
 				app.do(func() error {
-					_, err = (&sock.Dialer{Timeout: patience}).App(t.Context(), netip.MustParseAddr(at.peer), netip.MustParseAddrPort(join(at.app, 8080)))
+					_, err = sock.Dialer{Timeout: patience}.App(t.Context(), netip.MustParseAddr(at.peer), netip.MustParseAddrPort(join(at.app, 8080)))
 					return nil
 				})
 				return err

@@ -6,8 +6,24 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
+
+// bufferSize of a transaction and of its receipts, in bytes: several thousand
+// rules, as a host with a thousand ports has.
+const bufferSize = 16 << 20
+
+// open connects to nftables of the calling thread's namespace.
+func open() (*nftables.Conn, error) {
+	conn, err := nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error {
+		return errors.Join(c.SetWriteBuffer(bufferSize), c.SetReadBuffer(bufferSize))
+	}))
+	if err != nil {
+		return nil, fmt.Errorf("redirect: nftables: %w", err)
+	}
+	return conn, nil
+}
 
 var table = &nftables.Table{Name: Table, Family: nftables.TableFamilyINet}
 
@@ -42,9 +58,9 @@ func Remove() error {
 }
 
 func (r Ruleset) apply() error {
-	conn, err := nftables.New()
+	conn, err := open()
 	if err != nil {
-		return fmt.Errorf("redirect: nftables: %w", err)
+		return err
 	}
 	held, err := read(conn)
 	if err != nil {
@@ -78,9 +94,9 @@ func (r Ruleset) apply() error {
 }
 
 func removeTable() error {
-	conn, err := nftables.New()
+	conn, err := open()
 	if err != nil {
-		return fmt.Errorf("redirect: nftables: %w", err)
+		return err
 	}
 	conn.DelTable(table)
 	if err := conn.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {

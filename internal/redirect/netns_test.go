@@ -2,12 +2,13 @@ package redirect
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
+
+	labs "github.com/sealmesh/sealmesh/test/lab"
 )
 
 // The lab of these tests: two namespaces and a wire between them.
@@ -26,15 +27,12 @@ const (
 var shared struct{ app, peer string }
 
 func TestMain(m *testing.M) {
-	flag.Parse()
-	code := m.Run()
+	m.Run()
 	for _, name := range made {
 		if out, err := exec.Command("ip", "netns", "del", name).CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "ip netns del %s: %v: %s", name, err, out)
-			code = 1
 		}
 	}
-	os.Exit(code)
 }
 
 // made are the namespaces to delete in the end.
@@ -49,12 +47,7 @@ type ns struct {
 // newNS makes an empty namespace with lo up.
 func newNS(t *testing.T, role string) ns {
 	t.Helper()
-	if os.Getuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("must run as root: it makes network namespaces")
-		}
-		t.Skip("not root: cannot make network namespaces")
-	}
+	labs.NeedRoot(t)
 	n := ns{t, fmt.Sprintf("sm%d-%d-%s", os.Getpid(), len(made), role)}
 	command(t, "ip", "netns", "add", n.name)
 	made = append(made, n.name)

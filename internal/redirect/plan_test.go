@@ -82,6 +82,71 @@ func TestPlanIsTheGolden(t *testing.T) {
 	}
 }
 
+func TestABadConfigurationIsRefusedWithEveryReason(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		config Config
+		want   []string
+	}{
+		{"empty", Config{}, []string{"no workload: use Remove", "proxy uid is 0"}},
+		{"no ports", Config{ProxyUID: 1, Workloads: []Workload{{}}},
+			[]string{"has no name", "outbound, inbound and admin ports must be given"}},
+		{"a whole namespace is not alone", Config{ProxyUID: 1, Workloads: []Workload{
+			{Name: "a", Outbound: 1, Inbound: 2, Admin: 3}, {Name: "b", Selector: ByUID(5), Outbound: 4, Inbound: 5, Admin: 6}}},
+			[]string{`"a" is the whole namespace and must be alone in it`}},
+		{"a whole namespace lists ports", Config{ProxyUID: 1, Workloads: []Workload{{Name: "a", Outbound: 1, Inbound: 2, Admin: 3, Ports: []uint16{80}}}},
+			[]string{"none can be listed"}},
+		{"the proxy's own", Config{ProxyUID: 7, Workloads: []Workload{{Name: "a", Selector: ByUID(7), Outbound: 1, Inbound: 2, Admin: 3, SkipPorts: []uint16{2, 0}}}},
+			[]string{"uid 7 is the proxy's", "port 2 is the proxy's and cannot be skipped", "port 0 is no port"}},
+		{"shared", Config{ProxyUID: 7, Workloads: []Workload{
+			{Name: "a", Selector: ByUID(1), Outbound: 1, Inbound: 2, Admin: 3, Ports: []uint16{80}},
+			{Name: "a", Selector: ByUID(1), Outbound: 1, Inbound: 5, Admin: 6, Ports: []uint16{80}}}},
+			[]string{`"a" is listed twice`, "are both uid 1", "port 1 is claimed", "port 80 is claimed"}},
+	} {
+		err := c.config.Validate()
+		if err == nil {
+			t.Errorf("%s: accepted", c.name)
+			continue
+		}
+		for _, want := range c.want {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %q does not say %q", c.name, err, want)
+			}
+		}
+		if Apply(c.config) == nil {
+			t.Errorf("%s: applied", c.name)
+		}
+	}
+}
+
+func TestACgroupMustBeAPathBelowTheMount(t *testing.T) {
+	mount := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(mount, "system.slice/web.service"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := byCgroupUnder(mount, "system.slice/web.service"); err != nil || s.String() != "cgroup system.slice/web.service" || s.id == 0 {
+		t.Errorf("%v, %v", s, err)
+	}
+	for _, bad := range []string{"", "/system.slice", "../etc", "system.slice/", ".", "system.slice/none"} {
+		if s, err := byCgroupUnder(mount, bad); err == nil {
+			t.Errorf("%q is accepted as %s", bad, s)
+		}
+	}
+}
+
+// A host may list many ports; they are one transaction still.
+func TestManyPortsAreAppliedAtOnce(t *testing.T) {
+	config := host(Workload{Name: "shop/web", Selector: ByUID(1001), Phase: Redirect})
+	for port := uint16(1); port <= 1000; port++ {
+		config.Workloads[0].Ports = append(config.Workloads[0].Ports, port)
+	}
+	n := newNS(t, "app")
+	n.apply(config)
+	if drift := n.check(config); len(drift) > 0 {
+		t.Errorf("drift: %q", drift)
+	}
+}
+
 func TestKernelHoldsWhatPlanPrints(t *testing.T) {
 	if _, err := exec.LookPath("nft"); err != nil {
 		t.Skip("nft is not installed: nothing to compare with")
@@ -155,7 +220,7 @@ func TestDriftIsFoundAndRepaired(t *testing.T) {
 	config := host(Workload{Name: "shop/db", Selector: ByUID(1001), Phase: Redirect, Ports: []uint16{5432}})
 	for _, c := range []struct {
 		name, want string
-		break_     [][]string
+		damage     [][]string
 	}{
 		{"table flushed", "chain prerouting: rule 1", [][]string{{"nft", "flush", "table", "inet", Table}}},
 		{"table deleted", "table sealmesh is missing", [][]string{{"nft", "delete", "table", "inet", Table}}},
@@ -174,7 +239,7 @@ func TestDriftIsFoundAndRepaired(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			n := newNS(t, "app")
 			n.apply(config)
-			for _, args := range c.break_ {
+			for _, args := range c.damage {
 				n.run(args...)
 			}
 			drift := n.check(config)

@@ -44,7 +44,7 @@ func ByCgroup(path string) (Selector, error) {
 }
 
 func byCgroupUnder(mount, path string) (Selector, error) {
-	if path == "" || !filepath.IsLocal(path) || filepath.Clean(path) != path {
+	if path == "." || !filepath.IsLocal(path) || filepath.Clean(path) != path {
 		return Selector{}, fmt.Errorf("cgroup %q: must be a path below %s, such as system.slice/web.service", path, mount)
 	}
 	var st unix.Stat_t

@@ -60,9 +60,9 @@ var (
 // Matches. Those without text come before a match of a header field, which
 // `nft list` prints as one.
 var (
-	fromLo    = statement{`iifname "lo"`, device(expr.MetaKeyIIFNAME, cmpEq)}
-	toLo      = statement{`oifname "lo"`, device(expr.MetaKeyOIFNAME, cmpEq)}
-	notToLo   = statement{`oifname != "lo"`, device(expr.MetaKeyOIFNAME, cmpNeq)}
+	fromLo    = statement{`iif "lo"`, device(expr.MetaKeyIIF, cmpEq)}
+	toLo      = statement{`oif "lo"`, device(expr.MetaKeyOIF, cmpEq)}
+	notToLo   = statement{`oif != "lo"`, device(expr.MetaKeyOIF, cmpNeq)}
 	notTCP    = statement{"meta l4proto != tcp", meta(expr.MetaKeyL4PROTO, cmpNeq, []byte{unix.IPPROTO_TCP})}
 	isTCP     = statement{"meta l4proto tcp", meta(expr.MetaKeyL4PROTO, cmpEq, []byte{unix.IPPROTO_TCP})}
 	onlyTCP   = statement{"", meta(expr.MetaKeyL4PROTO, cmpEq, []byte{unix.IPPROTO_TCP})}
@@ -75,11 +75,12 @@ var (
 	continues = statement{"tcp flags != syn / fin,syn,rst,ack", flags(cmpNeq)}
 )
 
-// device compares with lo. The kernel compares names with all their 16 bytes.
+// device compares with lo, which has index 1 in every network namespace
+// (LOOPBACK_IFINDEX in the kernel). Comparing names would cost more, in every rule
+// for every packet.
 func device(key expr.MetaKey, op expr.CmpOp) []expr.Any {
-	var name [unix.IFNAMSIZ]byte
-	copy(name[:], "lo")
-	return meta(key, op, name[:])
+	const loopback = 1
+	return meta(key, op, native(loopback))
 }
 
 func meta(key expr.MetaKey, op expr.CmpOp, value []byte) []expr.Any {

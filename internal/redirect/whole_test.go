@@ -90,7 +90,7 @@ func (n ns) callApp(client, to string) *net.TCPConn {
 	n.t.Helper()
 	var conn *net.TCPConn
 	n.do(func() (err error) {
-		conn, err = (&sock.Dialer{Timeout: 5 * time.Second}).App(context.Background(), netip.MustParseAddr(client), netip.MustParseAddrPort(to))
+		conn, err = sock.Dialer{Timeout: 5 * time.Second}.App(context.Background(), netip.MustParseAddr(client), netip.MustParseAddrPort(to))
 		if err == nil && sock.AddrPort(conn.LocalAddr()).Addr().String() != client {
 			n.t.Error("the client's address was not kept")
 		}
@@ -101,7 +101,7 @@ func (n ns) callApp(client, to string) *net.TCPConn {
 }
 
 func TestApplicationDoesNotInheritTheProxysMark(t *testing.T) {
-	const rule = `iifname "lo" meta mark 0x00005ea1 meta mark set 0x00000000 return`
+	const rule = `iif "lo" meta mark 0x00005ea1 meta mark set 0x00000000 return`
 	app, peer := lab(t)
 	local := app.listen(0, ":8080")
 	app.do(func() error { return os.WriteFile("/proc/sys/net/ipv4/tcp_fwmark_accept", []byte("1"), 0o644) })
@@ -116,7 +116,7 @@ func TestApplicationDoesNotInheritTheProxysMark(t *testing.T) {
 	// The twin: the application answers under the proxy's mark, past the proxy.
 	app.applyWithout(whole(Redirect), rule)
 	app.do(func() error {
-		_, err := (&sock.Dialer{Timeout: patience}).App(context.Background(), netip.MustParseAddr(peer4), netip.MustParseAddrPort(join(app4, 8080)))
+		_, err := sock.Dialer{Timeout: patience}.App(context.Background(), netip.MustParseAddr(peer4), netip.MustParseAddrPort(join(app4, 8080)))
 		if err == nil {
 			t.Error("the application answered the proxy even without the rule")
 		}
@@ -163,7 +163,7 @@ func TestOwnAddressesAndLoopbackPassUntouched(t *testing.T) {
 }
 
 func TestWithoutProxyNothingLeaves(t *testing.T) {
-	const rule = `iifname "lo" meta mark & 0x0000ffff == 0x00005ea3 drop`
+	const rule = `iif "lo" meta mark & 0x0000ffff == 0x00005ea3 drop`
 	app, peer := lab(t)
 	peer.listen(0, ":2929")
 	app.listen(0, ":2929") // the same port as the remote's
@@ -206,7 +206,7 @@ func TestWithoutProxyNothingComesIn(t *testing.T) {
 }
 
 func TestNothingMarkedLeavesByAnotherDevice(t *testing.T) {
-	const rule = `oifname != "lo" meta mark & 0x0000ffff == 0x00005ea3 drop`
+	const rule = `oif != "lo" meta mark & 0x0000ffff == 0x00005ea3 drop`
 	app, peer := lab(t)
 	remote := peer.listen(0, ":2929")
 	app.proxy(ports.Outbound)

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -53,12 +53,10 @@ const appTries = 32
 type Dialer struct {
 	// Timeout of connecting.
 	Timeout time.Duration
-
-	nextPort atomic.Uint32
 }
 
 // Lane connects to another proxy over the network.
-func (d *Dialer) Lane(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
+func (d Dialer) Lane(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
 	nd := net.Dialer{Timeout: d.Timeout, KeepAliveConfig: keepAlive, Control: control(func(fd int, _ bool) error {
 		// A kernel before 6.3 does not know the option; its own range is the same
 		// unless someone has changed it.
@@ -71,7 +69,7 @@ func (d *Dialer) Lane(ctx context.Context, to netip.AddrPort) (*net.TCPConn, err
 // App connects to the application behind this proxy, in the name of a client: the
 // connection comes from the client's address where the privilege allows and a port
 // is free, and from our own where not.
-func (d *Dialer) App(ctx context.Context, client netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
+func (d Dialer) App(ctx context.Context, client netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
 	if client.Is4() == to.Addr().Is4() {
 		for range appTries {
 			conn, err := d.appAs(ctx, client, to)
@@ -89,9 +87,9 @@ func (d *Dialer) App(ctx context.Context, client netip.Addr, to netip.AddrPort) 
 	return dial(ctx, nd, to)
 }
 
-// appAs is one attempt of App in the client's name, from the next port.
-func (d *Dialer) appAs(ctx context.Context, client netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
-	port := appFirst + int(d.nextPort.Add(1)%(appLast-appFirst+1))
+// appAs is one attempt of App in the client's name, from any port.
+func (d Dialer) appAs(ctx context.Context, client netip.Addr, to netip.AddrPort) (*net.TCPConn, error) {
+	port := appFirst + rand.IntN(appLast-appFirst+1)
 	nd := net.Dialer{Timeout: d.Timeout, KeepAlive: -1, Control: control(func(fd int, ipv6 bool) error {
 		return firstError(
 			func() error { return mark(fd) },

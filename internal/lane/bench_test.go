@@ -30,7 +30,7 @@ func BenchmarkThroughput(b *testing.B) {
 				done <- err
 				return
 			}
-			server.Read(buf[:])
+			server.Read(buf[:], sock.Wait)
 		}
 	}()
 	const chunk = 4 * lane.MaxPayload
@@ -57,7 +57,7 @@ func BenchmarkStream(b *testing.B) {
 				return
 			}
 			for server.Await() == nil {
-				n := server.Read(buf)
+				n := server.Read(buf, sock.Wait)
 				out, _ := fill(buf[:n])
 				_ = server.Write(out, n)
 				sock.Return(out)
@@ -72,7 +72,7 @@ func BenchmarkStream(b *testing.B) {
 		if err := errors.Join(err, client.Await()); err != nil {
 			b.Fatal(err)
 		}
-		client.Read(make([]byte, 4096))
+		client.Read(make([]byte, 4096), sock.Wait)
 		_ = client.CloseWrite()
 		if err := client.Await(); !errors.Is(err, io.EOF) {
 			b.Fatal(err)

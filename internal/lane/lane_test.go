@@ -91,7 +91,7 @@ func readAll(c *lane.Conn) ([]byte, error) {
 		} else if err != nil {
 			return out, err
 		}
-		out = append(out, buf[:c.Read(buf)]...)
+		out = append(out, buf[:c.Read(buf, sock.Wait)]...)
 	}
 }
 

@@ -67,6 +67,10 @@ func (c *Conn) Idle() error {
 	}
 }
 
+// BeforeWait has f called whenever Await is about to wait, and not wait if f
+// returns false; Await then returns sock.ErrWouldBlock. Nil ends that.
+func (c *Conn) BeforeWait(f func() bool) { c.wire.BeforeWait = f }
+
 // Await waits, without holding a buffer, until the stream has bytes to Read or
 // has ended: io.EOF after FIN, *ResetError after RESET. Any other error means
 // that the lane is broken.
@@ -78,34 +82,20 @@ func (c *Conn) Await() error {
 	return c.nextData()
 }
 
-// Read fills p with what has arrived of the stream, without waiting. Await comes
-// before it, and tells how the stream ended once its bytes are read.
-func (c *Conn) Read(p []byte) int {
-	c.wire.noWait = true
-	n := 0
-	for n < len(p) {
-		if c.left == 0 {
-			if err := c.nextData(); err != nil {
-				c.keep(err)
-				break
-			}
-		}
-		m, err := c.tls.Read(p[n:min(len(p), n+c.left)])
-		n += m
-		c.left -= m
-		if err != nil {
-			c.keep(unexpected(err))
-			break
-		}
+// Read reads into p from the current frame: with sock.Wait at least one byte,
+// with sock.NoWait what has arrived, if anything. Zero bytes after waiting mean
+// that Await will tell how the stream ended.
+func (c *Conn) Read(p []byte, wait bool) int {
+	if c.left == 0 {
+		return 0
+	}
+	c.wire.noWait = !wait
+	n, err := c.tls.Read(p[:min(len(p), c.left)])
+	c.left -= n
+	if err != nil && !errors.Is(err, sock.ErrWouldBlock) {
+		c.pending, c.left = unexpected(err), 0
 	}
 	return n
-}
-
-// keep holds an end of the stream back until Await.
-func (c *Conn) keep(err error) {
-	if !errors.Is(err, sock.ErrWouldBlock) {
-		c.pending, c.left = err, 0
-	}
 }
 
 // Discard throws away what the peer still sends of the stream until it has ended,
@@ -122,7 +112,7 @@ func (c *Conn) Discard(limit int) error {
 		case err != nil:
 			return err
 		}
-		if limit -= c.Read(scrap[:]); limit < 0 {
+		if limit -= c.Read(scrap[:], sock.Wait); limit < 0 {
 			return errors.New("lane: peer sends on after reset")
 		}
 	}

@@ -109,19 +109,52 @@ func download(app *sock.Conn, ln *lane.Conn, count *atomic.Uint64) (reset error,
 	return nil, err
 }
 
+// copyDown gathers what has arrived, and passes it on when the buffer is full or
+// there is nothing more to read: no byte waits for one that has not come.
 func copyDown(app *sock.Conn, ln *lane.Conn, count *atomic.Uint64) error {
+	var buf *sock.Buffer // borrowed while it holds n bytes
+	var gone error
+	n := 0
+	pass := func() bool {
+		if n > 0 {
+			_, gone = app.Write(buf[:n])
+			count.Add(uint64(n))
+			sock.Return(buf)
+			buf, n = nil, 0
+		}
+		return gone == nil
+	}
+	ln.BeforeWait(pass)
+	defer ln.BeforeWait(nil)
 	for {
-		if err := ln.Await(); err != nil {
+		err := ln.Await()
+		if err != nil {
+			pass()
+		}
+		switch {
+		case gone != nil:
+			return &appGone{gone}
+		case err != nil:
 			return err
 		}
-		buf := sock.Borrow()
-		n := ln.Read(buf[:])
-		_, err := app.Write(buf[:n])
-		sock.Return(buf)
-		if err != nil {
-			return &appGone{err}
+		if buf == nil {
+			buf = sock.Borrow()
 		}
-		count.Add(uint64(n))
+		m := ln.Read(buf[n:], sock.NoWait)
+		if n += m; m == 0 { // the rest of the frame has not arrived
+			pass()
+			if buf == nil {
+				buf = sock.Borrow()
+			}
+			n = ln.Read(buf[:], sock.Wait)
+		}
+		if n == len(buf) {
+			pass()
+		}
+		if n == 0 {
+			sock.Return(buf)
+			buf = nil
+		}
 	}
 }
 

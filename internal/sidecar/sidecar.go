@@ -33,6 +33,8 @@ type Config struct {
 	Anchors *snapshot.Bundle
 	// Token returns the join token, "" if there is none (any more).
 	Token func() (string, error)
+	// OneToken says that Token never returns another: Run fails once it is of no use.
+	OneToken bool
 	// Drain is how long connections may go on once the process is told to stop.
 	Drain time.Duration
 	// MaxConnections bounds connections of both directions and lanes together.
@@ -41,12 +43,15 @@ type Config struct {
 	Log            *slog.Logger
 }
 
-// Run runs the proxy until ctx ends and its connections have drained.
+// Run runs the proxy until ctx ends, or the feed gives up, and its connections have
+// drained.
 func Run(ctx context.Context, config Config) error {
 	listeners, err := open(ctx)
 	if err != nil {
 		return err
 	}
+	ctx, giveUp := context.WithCancel(ctx)
+	defer giveUp()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	store := snapshot.NewStore()
@@ -67,6 +72,7 @@ func Run(ctx context.Context, config Config) error {
 		TrustDomain: config.TrustDomain,
 		Anchors:     config.Anchors,
 		Token:       config.Token,
+		OneToken:    config.OneToken,
 		Store:       store,
 		Edges:       func() []*controlv1.Edge { return edges(p) },
 		Version:     config.Version,
@@ -91,7 +97,10 @@ func Run(ctx context.Context, config Config) error {
 	// The feed and the admin endpoint go on while connections drain.
 	draining, stop := context.WithCancel(context.WithoutCancel(ctx))
 	failed := make(chan error, 2)
-	go func() { failed <- f.Run(draining) }()
+	go func() {
+		defer giveUp()
+		failed <- f.Run(draining)
+	}()
 	go func() {
 		if err := admin.Serve(listeners.admin); !errors.Is(err, http.ErrServerClosed) {
 			config.Log.Error("admin endpoint failed", "error", err)
@@ -120,7 +129,8 @@ func announce(log *slog.Logger, s *snapshot.Snapshot) {
 	}
 }
 
-// edges is what the proxy has carried, as the control plane takes it.
+// edges is what the proxy has carried, as the control plane takes it: a peer or a
+// seal that is not known is empty.
 func edges(p *proxy.Proxy) []*controlv1.Edge {
 	list := p.Edges()
 	out := make([]*controlv1.Edge, 0, len(list))

@@ -60,6 +60,11 @@ type Conn struct {
 	*net.TCPConn
 	raw syscall.RawConn
 
+	// BeforeWait, if set, is called when a read is about to wait, and keeps it from
+	// waiting by returning false; the read then returns ErrWouldBlock. Owned by the
+	// reader.
+	BeforeWait func() bool
+
 	// Owned by the reader: arguments and results of read, which is called by the
 	// runtime's poller and must not allocate.
 	read  func(fd uintptr) bool
@@ -153,11 +158,10 @@ func (c *Conn) readOnce(fd uintptr) bool {
 		if c.err != unix.EAGAIN {
 			return true
 		}
-		c.n = 0
-		if !c.wait {
+		c.n, c.bulk = 0, false
+		if !c.wait || c.BeforeWait != nil && !c.BeforeWait() {
 			return true
 		}
-		c.bulk = false
 		Return(c.buf)
 		c.buf = nil
 		return false

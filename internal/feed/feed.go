@@ -44,6 +44,10 @@ type Config struct {
 	// Token returns a join token, "" if there is none now. It is asked whenever
 	// there is no leaf to renew with.
 	Token func() (string, error)
+	// OneToken says that Token never returns another. Once it is refused, and there
+	// is no leaf to go on with, Run gives up: whoever started us can start us anew
+	// with another token.
+	OneToken bool
 	// Store is published to; the feed is its one writer.
 	Store *snapshot.Store
 	// Edges is what the proxy has carried since its start, for reports; nil
@@ -96,6 +100,7 @@ type held struct {
 	chain    []*x509.Certificate // of leaf, parsed
 	workload string              // "namespace/name" that leaf was issued to
 	renewal  time.Time           // when leaf is to be replaced
+	refused  bool                // the control plane trusts leaf no more
 
 	learned *snapshot.Snapshot // without leaf and identity; nil before the first
 	issuer  string             // fingerprint of the certificate that signs now
@@ -125,14 +130,19 @@ func New(cfg Config) (*Feed, error) {
 	}, err
 }
 
-// Run follows the control plane until ctx ends, whatever happens to it. It
-// returns nil.
-func (f *Feed) Run(ctx context.Context) error {
+// Run follows the control plane until ctx ends, whatever happens to it, and
+// returns nil. Its one error is that of Config.OneToken.
+func (f *Feed) Run(ctx context.Context) (err error) {
+	ctx, giveUp := context.WithCancel(ctx)
+	defer giveUp()
 	var both sync.WaitGroup
-	both.Go(func() { f.keepLeaf(ctx) })
+	both.Go(func() {
+		defer giveUp()
+		err = f.keepLeaf(ctx)
+	})
 	both.Go(func() { f.follow(ctx) })
 	both.Wait()
-	return nil
+	return err
 }
 
 // Ready is closed once the first leaf and the first snapshot are in the store.

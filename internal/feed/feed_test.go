@@ -3,6 +3,7 @@ package feed
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"log/slog"
 	"net"
@@ -289,15 +290,56 @@ func TestACertificateIsUsedOnlyIfPeersWouldAcceptIt(t *testing.T) {
 	}
 }
 
+func tooLate(*controlv1.CertifyRequest) (*controlv1.CertifyResponse, error) {
+	err := connect.NewError(connect.CodeUnauthenticated, &ca.Refusal{Code: ca.CodeTokenExpired, Message: "too late"})
+	err.AddDetail(must(connect.NewErrorDetail(&controlv1.Refusal{Code: "token_expired", Message: "too late"})))
+	return nil, err
+}
+
 func TestARefusalIsLoggedWithItsCode(t *testing.T) {
 	s := newScript(t)
-	s.issue = func(*controlv1.CertifyRequest) (*controlv1.CertifyResponse, error) {
-		err := connect.NewError(connect.CodeUnauthenticated, &ca.Refusal{Code: ca.CodeTokenExpired, Message: "too late"})
-		err.AddDetail(must(connect.NewErrorDetail(&controlv1.Refusal{Code: "token_expired", Message: "too late"})))
-		return nil, err
-	}
+	s.issue = tooLate
 	_, _, told := runFeed(t, s)
 	told.await(t, "code=token_expired")
+}
+
+func TestWhoHasOneTokenGivesUpWhenItIsRefusedAndNothingElseIsLeft(t *testing.T) {
+	s := newScript(t)
+	s.issue = tooLate
+	f, _, _ := runFeed(t, s)
+	cfg := f.cfg
+	cfg.OneToken, cfg.Store = true, snapshot.NewStore()
+	ended := make(chan error, 1)
+	go func() { ended <- must(New(cfg)).Run(t.Context()) }()
+	select {
+	case err := <-ended:
+		if err == nil || !strings.Contains(err.Error(), "the only join token is refused") {
+			t.Errorf("gave up with %v", err)
+		}
+	case <-time.After(patience):
+		t.Fatalf("still trying after %s", patience)
+	}
+	issued := func(by *script) held {
+		leaf := must(ca.SelfIssue(by.issuer, by.bundle, time.Hour, time.Now()))
+		return held{leaf: leaf, chain: append([]*x509.Certificate{leaf.Leaf}, by.issuer.Chain...)}
+	}
+	refused := issued(s)
+	refused.refused = true
+	for name, h := range map[string]struct {
+		held held
+		want bool
+	}{
+		"a good leaf":            {issued(s), false},
+		"one that was refused":   {refused, true},
+		"one nobody will accept": {issued(newScript(t)), true},
+	} {
+		alone := must(New(cfg))
+		alone.held = h.held
+		_, err := tooLate(nil)
+		if got := alone.hopeless(err); got != h.want {
+			t.Errorf("with %s: gives up %v", name, got)
+		}
+	}
 }
 
 func TestControlPlanesAreNamedInTwoWays(t *testing.T) {

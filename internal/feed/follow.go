@@ -47,7 +47,7 @@ func (f *Feed) follow(ctx context.Context) {
 			continue
 		}
 		if r := refusal(err); r != nil && r.Code == codeUntrusted {
-			f.renewNow(h)
+			f.renewRefused(h)
 		}
 		failures++
 		wait := backoff(failures, watchFirst, watchCap, mathrand.Float64())
@@ -60,11 +60,15 @@ func (f *Feed) follow(ctx context.Context) {
 // certificate may help against.
 const codeUntrusted = "certificate_untrusted"
 
-// renewNow makes the leaf of h due, if it is still the one held.
-func (f *Feed) renewNow(h held) {
+// renewRefused makes the leaf of h due, if it is still the one held.
+func (f *Feed) renewRefused(h held) {
 	now := f.cfg.Now()
 	f.update(func(present *held) {
-		if present.leaf == h.leaf && present.renewal.After(now) {
+		if present.leaf != h.leaf {
+			return
+		}
+		present.refused = true
+		if present.renewal.After(now) {
 			present.renewal = now
 		}
 	})

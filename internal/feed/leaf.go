@@ -30,8 +30,9 @@ const certifyTimeout = 20 * time.Second
 var errNoToken = errors.New("no valid certificate to renew with and no join token to join with")
 
 // keepLeaf gets the first leaf and renews it, each time it is due, until ctx
-// ends. The leaf held serves on while it is valid.
-func (f *Feed) keepLeaf(ctx context.Context) {
+// ends. The leaf held serves on while it is valid. Its error says that nothing can
+// come of trying again.
+func (f *Feed) keepLeaf(ctx context.Context) error {
 	for failures := 0; ctx.Err() == nil; {
 		now, changed := f.current()
 		if wait := f.untilRenewal(now); wait > 0 {
@@ -49,11 +50,38 @@ func (f *Feed) keepLeaf(ctx context.Context) {
 			failures = 0
 			continue
 		}
+		if f.hopeless(err) {
+			return fmt.Errorf("the only join token is refused, and there is no certificate to go on with: %v", err)
+		}
 		failures++
 		wait := backoff(failures, certifyFirst, certifyCap, mathrand.Float64())
 		f.logFailure(ctx, now, err, wait)
 		pause(ctx, wait)
 	}
+	return nil
+}
+
+// hopeless reports whether an error means that neither leaf nor token will ever do.
+func (f *Feed) hopeless(err error) bool {
+	r := refusal(err)
+	if !f.cfg.OneToken || r == nil {
+		return false
+	}
+	switch r.Code {
+	case "token_malformed", "token_unknown", "token_expired", "workload_gone":
+		h, _ := f.current()
+		return !f.good(h) || h.refused
+	}
+	return false
+}
+
+// good reports whether there is a leaf that our peers would accept.
+func (f *Feed) good(h held) bool {
+	if h.leaf == nil {
+		return false
+	}
+	_, err := mtls.Verify(h.chain, f.bundles(h), f.cfg.Now())
+	return err == nil
 }
 
 func (f *Feed) untilRenewal(h held) time.Duration {
@@ -99,11 +127,7 @@ func (f *Feed) certify(ctx context.Context, h held, failures int) error {
 // retired its anchor: so every second try is made with a token, if there is one.
 // The leaf is taken out of h if it is not to be shown.
 func (f *Feed) proof(h *held, failures int) (*controlv1.CertifyRequest, error) {
-	good := false
-	if h.leaf != nil {
-		_, err := mtls.Verify(h.chain, f.bundles(*h), f.cfg.Now())
-		good = err == nil
-	}
+	good := f.good(*h)
 	renewal := &controlv1.CertifyRequest{Workload: h.workload}
 	if good && failures%2 == 0 {
 		return renewal, nil
@@ -143,7 +167,7 @@ func (f *Feed) accept(key *ecdsa.PrivateKey, resp *controlv1.CertifyResponse) er
 		renewal = least
 	}
 	f.update(func(h *held) {
-		h.leaf, h.chain, h.workload, h.renewal = leaf, chain, resp.Workload, renewal
+		h.leaf, h.chain, h.workload, h.renewal, h.refused = leaf, chain, resp.Workload, renewal, false
 	})
 	f.cfg.Log.Info("certificate issued", obs.KeyLocal, identity.String(), obs.KeyWorkload, resp.Workload,
 		obs.KeySerial, serial(chain[0]), obs.KeyExpires, chain[0].NotAfter, obs.KeyRenewal, renewal)

@@ -33,6 +33,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/sealmesh/sealmesh/internal/obs"
 )
 
 // checkEvery is how often the rules are compared with the kernel.
@@ -132,7 +134,7 @@ func (e *Enroller) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("enrol: %w", err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // proxies must get to their own socket
 		return fmt.Errorf("enrol: %w", err)
 	}
@@ -174,7 +176,7 @@ func (e *Enroller) reconcile(ctx context.Context, dir string, workloads []Worklo
 		old := e.keepers[w.String()]
 		if old != nil && old.keeps(w) {
 			if err := old.change(w); err != nil {
-				old.log.Error("ports not changed", "error", err)
+				old.log.Error("ports not changed", obs.KeyError, err)
 			}
 			continue
 		}

@@ -3,6 +3,8 @@ package enrol
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -301,5 +303,41 @@ func TestPortsInTheWayAreLeftOut(t *testing.T) {
 	}
 	if drift := s.drift(); len(drift) > 0 {
 		t.Errorf("drift: %q", drift)
+	}
+}
+
+func TestTheProgramMayLieWhereItsUserCannotGo(t *testing.T) {
+	s := newSite(t, serves)
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "sealmesh-test-") //nolint:usetesting // t.TempDir lies in a closed directory
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	program := filepath.Join(dir, serves)
+	if err := os.WriteFile(program, self, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.seal(s.whole())
+	last := s.sealed("web", 0)
+	for _, c := range []struct {
+		mode os.FileMode
+		name string // as the kernel knows the process
+	}{{0o755, serves}, {0o700, "6"}} {
+		if err := os.Chmod(dir, c.mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Upgrade(t.Context(), "shop", "web", program); err != nil {
+			t.Errorf("in a directory of mode %o: %v", c.mode, err)
+			continue
+		}
+		last = s.sealed("web", last.PID)
+		name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", last.PID))
+		if err != nil || strings.TrimSpace(string(name)) != c.name {
+			t.Errorf("in a directory of mode %o it is %q, %v; want %q", c.mode, name, err, c.name)
+		}
 	}
 }

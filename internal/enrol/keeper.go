@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sealmesh/sealmesh/internal/obs"
 	"github.com/sealmesh/sealmesh/internal/redirect"
 )
 
@@ -71,7 +72,7 @@ type upgrade struct {
 func newKeeper(e *Enroller, w Workload, dir string, cancel context.CancelFunc, before *keeper) *keeper {
 	return &keeper{
 		config: e.config, backoff: e.backoff, realm: e.realm(w.NetNS), workload: w, dir: dir,
-		log:      e.config.Log.With("workload", w.String()),
+		log:      e.config.Log.With(obs.KeyWorkload, w.String()),
 		cancel:   cancel,
 		before:   before,
 		done:     make(chan struct{}),
@@ -96,10 +97,12 @@ func (k *keeper) run(ctx context.Context) {
 		switch {
 		case ctx.Err() != nil:
 		case errors.Is(err, errAnew):
-			k.log.Warn("sealing anew", "reason", err)
+			k.log.Warn("sealing anew", obs.KeyReason, err)
 			attempt = -1
 		default:
-			k.pause(ctx, "not sealed", attempt, err)
+			delay := k.backoff(attempt)
+			k.log.Warn("not sealed", obs.KeyError, err, obs.KeyRetry, delay)
+			k.pause(ctx, delay, err)
 		}
 	}
 	k.end()
@@ -132,7 +135,9 @@ func (k *keeper) serve(ctx context.Context, s sockets) error {
 		if ctx.Err() != nil || errors.Is(err, errAnew) {
 			return err
 		}
-		k.pause(ctx, "proxy failed", failures, err)
+		delay := k.backoff(failures)
+		k.log.Warn("proxy failed", obs.KeyError, err, obs.KeyRetry, delay)
+		k.pause(ctx, delay, err)
 	}
 }
 
@@ -198,10 +203,8 @@ func (k *keeper) tend(ctx context.Context, c *child, s sockets, retired *sync.Wa
 	}
 }
 
-// pause waits before the next try.
-func (k *keeper) pause(ctx context.Context, what string, failures int, err error) {
-	delay := k.backoff(failures)
-	k.log.Warn(what, "error", err, "retry_in", delay)
+// pause notes a failure and waits before the next try.
+func (k *keeper) pause(ctx context.Context, delay time.Duration, err error) {
 	k.failed(err)
 	select {
 	case <-ctx.Done():
@@ -219,7 +222,7 @@ func (k *keeper) end() {
 		return
 	}
 	if err := k.realm.drop(k.workload); err != nil {
-		k.log.Error("rules not removed", "error", err)
+		k.log.Error("rules not removed", obs.KeyError, err)
 		return
 	}
 	k.log.Info("unsealed")

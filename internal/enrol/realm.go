@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/sealmesh/sealmesh/internal/obs"
 	"github.com/sealmesh/sealmesh/internal/ports"
 	"github.com/sealmesh/sealmesh/internal/redirect"
 )
@@ -154,11 +155,11 @@ func (r *realm) repair(log *slog.Logger) {
 		if err != nil || len(drift) == 0 {
 			return err
 		}
-		log.Warn("rules repaired", "netns", r.String(), "drift", drift)
+		log.Warn("rules repaired", obs.KeyNetNS, r.String(), obs.KeyDrift, drift)
 		return redirect.Apply(config)
 	})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // its keepers say that it is gone
-		log.Error("rules not repaired", "netns", r.String(), "error", err)
+		log.Error("rules not repaired", obs.KeyNetNS, r.String(), obs.KeyError, err)
 	}
 }
 

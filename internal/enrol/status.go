@@ -3,6 +3,7 @@ package enrol
 import (
 	"time"
 
+	"github.com/sealmesh/sealmesh/internal/obs"
 	"github.com/sealmesh/sealmesh/internal/redirect"
 )
 
@@ -47,7 +48,7 @@ func (k *keeper) opened(id namespaceID, own proxyPorts) {
 
 // serving notes that a proxy is ready and the workload redirected to it.
 func (k *keeper) serving(c *child) {
-	k.log.Info("sealed", "pid", c.pid, "path", c.path, "rules", k.realm.rules())
+	k.log.Info("sealed", obs.KeyPID, c.pid, obs.KeyPath, c.path, obs.KeyRules, k.realm.rules())
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.status.Phase, k.status.PID, k.status.Error, k.status.Since = redirect.Redirect.String(), c.pid, "", time.Now()

@@ -32,6 +32,10 @@ const (
 	KeyRetry     = "retry_in" // until the next try
 	KeyRenewal   = "renewal"  // when a certificate is to be renewed
 	KeyIssuer    = "issuer"   // subject of the certificate that signs
+	KeyPID       = "pid"
+	KeyRules     = "rules" // number of redirection rules
+	KeyNetNS     = "netns" // path of a network namespace
+	KeyDrift     = "drift" // what differed from the rules wanted
 )
 
 // NewLogger makes the logger of a process. Format is text or json, level one of

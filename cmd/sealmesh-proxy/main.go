@@ -117,6 +117,7 @@ func run(ctx context.Context, o options) error {
 		TrustDomain:    td,
 		Anchors:        anchors,
 		Token:          token(o.tokenFile),
+		OneToken:       o.tokenFile == "-",
 		Drain:          o.drain,
 		MaxConnections: o.maxConnections,
 		Version:        version,

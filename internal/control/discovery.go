@@ -46,14 +46,15 @@ func (s *Server) Watch(ctx context.Context, req *controlv1.WatchRequest, stream 
 	return err
 }
 
-// stream is the part of Watch that lasts.
+// stream is the part of Watch that lasts. At each change the caller is judged as it
+// would be if it came anew. Fails closed.
 func (s *Server) stream(ctx context.Context, who caller, stream *connect.ServerStream[controlv1.WatchResponse]) error {
 	expiry := time.NewTimer(who.chain[0].NotAfter.Sub(s.cfg.Now()))
 	defer expiry.Stop()
 	for sent := ""; ; {
 		view, changed := s.hub.Load()
-		if err := s.stillBears(who, view); err != nil {
-			return s.answer(err)
+		if _, err := view.Bearer(who.identity, who.workload); err != nil {
+			return s.answer(&ca.Refusal{Code: ca.CodeIdentityRevoked, Subject: who.workload, Message: err.Error()})
 		}
 		if version := view.Snapshot.Version; version != sent {
 			if err := stream.Send(&controlv1.WatchResponse{Snapshot: view.Snapshot}); err != nil {
@@ -61,6 +62,11 @@ func (s *Server) stream(ctx context.Context, who caller, stream *connect.ServerS
 			}
 			sent = version
 			s.metrics.pushed()
+		}
+		// Only now: whose anchor was retired at once learns of it by the snapshot that
+		// retires it, and in no other way, since it does not know us by the new one.
+		if err := s.judge(&who, view); err != nil {
+			return s.answer(err)
 		}
 		select {
 		case <-ctx.Done():
@@ -70,17 +76,6 @@ func (s *Server) stream(ctx context.Context, who caller, stream *connect.ServerS
 			return s.answer(&ca.Refusal{Code: ca.CodeCertificateUntrusted, Subject: who.workload, Message: "the certificate this stream began with has ended"})
 		}
 	}
-}
-
-// stillBears judges a running stream as a new one would be. Fails closed.
-func (s *Server) stillBears(who caller, view *push.View) error {
-	if err := s.judge(&who, view); err != nil {
-		return err
-	}
-	if _, err := view.Bearer(who.identity, who.workload); err != nil {
-		return &ca.Refusal{Code: ca.CodeIdentityRevoked, Subject: who.workload, Message: err.Error()}
-	}
-	return nil
 }
 
 // Report implements DiscoveryService.

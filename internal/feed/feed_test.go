@@ -3,7 +3,6 @@ package feed
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"log/slog"
 	"net"

@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"log/slog"
 	"math/big"
 	"net/url"
 	"testing"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/sealmesh/sealmesh/internal/ca"
 	"github.com/sealmesh/sealmesh/internal/id"
+	"github.com/sealmesh/sealmesh/internal/platform/dir"
 	"github.com/sealmesh/sealmesh/internal/snapshot"
 )
 
@@ -39,6 +41,18 @@ func New(tb testing.TB, name string) *Domain {
 	bundle, err := snapshot.NewBundle(td, []*x509.Certificate{anchor.Cert})
 	check(tb, err)
 	return &Domain{Name: td, Bundle: bundle, Issuer: issuer, tb: tb}
+}
+
+// Open takes the trust domain of a mesh from its directory, issuer's key included:
+// its certificates are as good as those of the control plane, unless bent.
+func Open(tb testing.TB, directory string) *Domain {
+	tb.Helper()
+	d, err := dir.Open(directory, dir.Config{Log: slog.New(slog.DiscardHandler)})
+	check(tb, err)
+	state := d.State()
+	bundle, err := state.Bundle(state.TrustDomain())
+	check(tb, err)
+	return &Domain{Name: state.TrustDomain(), Bundle: bundle, Issuer: ca.Authority{Cert: state.Issuer.Chain[0], Key: state.Issuer.Key}, tb: tb}
 }
 
 // Bundles is the bundles of some domains, as a snapshot holds them.

@@ -17,8 +17,17 @@ import (
 func TestProxiesEndWithAnEnrollerThatIsKilled(t *testing.T) {
 	s := newSite(t, serves)
 	s.serve(s.peer, ":2929", "plain")
+	// What it cannot clean up when it is killed.
+	left, err := os.MkdirTemp("", "sealmesh-test-") //nolint:usetesting // t.TempDir is closed to proxies
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(left) })
+	if err := os.Chmod(left, 0o711); err != nil {
+		t.Fatal(err)
+	}
 	supervisor := exec.CommandContext(t.Context(), "/proc/self/exe")
-	supervisor.Env = append(os.Environ(), superviseNS+"="+s.web.Path(), superviseProxy+"="+s.program(serves))
+	supervisor.Env = append(os.Environ(), superviseNS+"="+s.web.Path(), superviseProxy+"="+s.program(serves), "TMPDIR="+left)
 	supervisor.Stderr = s.logs
 	out, err := supervisor.StdoutPipe()
 	if err != nil {

@@ -28,6 +28,7 @@ func Listen(ctx context.Context, port uint16) (*net.TCPListener, error) {
 			func() error { return setTransparent(fd, ipv6) },
 		)
 	}), KeepAlive: -1}
+	lc.SetMultipathTCP(false) // Go's default for listeners; it is of no use here
 	l, err := lc.Listen(ctx, "tcp", fmt.Sprintf(":%d", port))
 	if err != nil {
 		return nil, fmt.Errorf("transparent listener on port %d: %w", port, err)

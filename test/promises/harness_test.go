@@ -15,7 +15,7 @@ import (
 
 // patience is how long anything that must happen may take. It is only ever
 // waited out by a test that fails.
-const patience = 60 * time.Second
+const patience = 30 * time.Second
 
 // bin holds the programs under test.
 var bin string
@@ -55,7 +55,7 @@ func build(dir string) error {
 	if raced {
 		args = append(args, "-race")
 	}
-	args = append(args, "../../cmd/sealmesh", "../../cmd/sealmesh-proxy")
+	args = append(args, "../../cmd/sealmesh", "../../cmd/sealmesh-proxy", "../../cmd/sealmesh-control")
 	if out, err := exec.CommandContext(context.Background(), "go", args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("go %v: %v\n%s", args, err, out)
 	}

@@ -70,7 +70,7 @@ Begin with "sealmesh demo": two nodes, real programs, a capture before and after
 	})
 	root.AddCommand(
 		demoCommand(),
-		upCommand(version),
+		upCommand(),
 		downCommand(),
 		statusCommand(),
 		joinTokenCommand(),

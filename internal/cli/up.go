@@ -37,7 +37,7 @@ type upOptions struct {
 	keepRules           bool
 }
 
-func upCommand(version string) *cobra.Command {
+func upCommand() *cobra.Command {
 	var o upOptions
 	c := &cobra.Command{
 		Use:   "up",
@@ -77,6 +77,9 @@ func up(ctx context.Context, directory string, o upOptions, stdout, stderr io.Wr
 	if os.Geteuid() != 0 {
 		return hint(errors.New("sealing workloads needs root"), "run it with sudo")
 	}
+	// Whoever read what we print may go away before we do: end in order then, too.
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGPIPE)
+	defer stop()
 	log, err := obs.NewLogger(stderr, o.logFormat, o.logLevel)
 	if err != nil {
 		return err
@@ -141,6 +144,7 @@ func (m *running) assemble(o upOptions, stderr io.Writer) (err error) {
 		Tokens:    m.token,
 		Drain:     o.drain + 5*time.Second,
 		KeepRules: o.keepRules,
+		Dir:       m.runtime,
 		Output:    stderr,
 		Log:       m.log,
 	})

@@ -59,6 +59,9 @@ type Config struct {
 	// KeepRules leaves the rules behind at the end: what was sealed then passes
 	// nothing, until it is enrolled again. Otherwise they are removed.
 	KeepRules bool
+	// Dir is where the sockets are made that proxies report to, by a short path that
+	// any user may enter; the system's temporary directory if empty.
+	Dir string
 	// Output takes what proxies print.
 	Output io.Writer
 	// Ticks says when to compare the rules with the kernel; every 10 s if nil.
@@ -130,7 +133,7 @@ func (e *Enroller) Apply(workloads []Workload) error {
 // the rules, unless Config.KeepRules. It returns when no proxy is left.
 func (e *Enroller) Run(ctx context.Context) error {
 	// Proxies send READY=1 to sockets in here. Others may not look in.
-	dir, err := os.MkdirTemp("", "sealmesh-enrol-")
+	dir, err := os.MkdirTemp(e.config.Dir, "proxies-")
 	if err != nil {
 		return fmt.Errorf("enrol: %w", err)
 	}

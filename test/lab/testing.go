@@ -1,10 +1,10 @@
 package lab
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
-	"testing"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,9 +20,23 @@ func Supported() error {
 	return nil
 }
 
+// TB is what a lab needs of a testing.TB. The demo stands on this package, too, and
+// a program should not link package testing.
+//
+// Size: a part of an interface that is given.
+type TB interface {
+	Context() context.Context
+	Helper()
+	Cleanup(func())
+	Error(args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Skipf(format string, args ...any)
+}
+
 // NeedRoot skips the test where no lab can be built, and says so. Where the
 // environment has CI=true it fails instead: there nothing may be left untested.
-func NeedRoot(tb testing.TB) {
+func NeedRoot(tb TB) {
 	tb.Helper()
 	err := Supported()
 	if err == nil {
@@ -35,7 +49,7 @@ func NeedRoot(tb testing.TB) {
 }
 
 // T builds a lab that lives as long as the test.
-func T(tb testing.TB, cfg Config) *Lab {
+func T(tb TB, cfg Config) *Lab {
 	tb.Helper()
 	NeedRoot(tb)
 	l, err := New(tb.Context(), cfg)
@@ -51,7 +65,7 @@ func T(tb testing.TB, cfg Config) *Lab {
 }
 
 // Workload is AddWorkload for tests: it cannot fail.
-func (l *Lab) Workload(tb testing.TB, node *Node, name string) *Workload {
+func (l *Lab) Workload(tb TB, node *Node, name string) *Workload {
 	tb.Helper()
 	w, err := l.AddWorkload(node, name)
 	if err != nil {

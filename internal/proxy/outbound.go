@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 
 	"github.com/sealmesh/sealmesh/internal/lane"
@@ -86,14 +87,20 @@ func (p *Proxy) dialLane(ctx context.Context, snap *snapshot.Snapshot, to destin
 // forwardSealed carries a connection on a lane, and gives the lane back.
 func (p *Proxy) forwardSealed(c *connection, app *sock.Conn, l *link) {
 	p.carry(c, &carriage{seal: SealMTLS, peer: l.peer, link: l})
-	// What the application has already said leaves together with OPEN.
+	// What the application has already said leaves together with OPEN. An end of
+	// file is not news yet: a client that says nothing is a connection too, whose
+	// end carrySealed reads again.
 	buf, n, err := app.Receive(lane.HeaderLen, sock.NoWait)
-	if err == nil || errors.Is(err, sock.ErrWouldBlock) {
-		l.streams.Add(1)
-		err = l.Open(lane.Open{Destination: l.to.address}, buf, n)
-		sock.Return(buf)
-		c.bytes.sent.Add(uint64(n))
+	if err != nil && !errors.Is(err, sock.ErrWouldBlock) && !errors.Is(err, io.EOF) {
+		app.Abort()
+		p.release(l, nil) // nothing was begun on it
+		c.fail(err)
+		return
 	}
+	l.streams.Add(1)
+	err = l.Open(lane.Open{Destination: l.to.address}, buf, n)
+	sock.Return(buf)
+	c.bytes.sent.Add(uint64(n))
 	if err != nil {
 		app.Abort()
 		p.release(l, err)

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -68,7 +67,7 @@ func (l *link) report(ended time.Time) LaneReport {
 		HelloRandom: hex.EncodeToString(info.HelloRandom[:]),
 		Cipher:      tls.CipherSuiteName(info.Cipher),
 		Group:       info.Group.String(),
-		PeerSerial:  fmt.Sprintf("%x", info.PeerChain[0].SerialNumber),
+		PeerSerial:  hex.EncodeToString(info.PeerChain[0].SerialNumber.Bytes()),
 		Streams:     l.streams.Load(),
 		Busy:        l.busy.Load(),
 		Opened:      l.opened.UTC(), Expires: l.expires.UTC(), Ended: ended.UTC(),

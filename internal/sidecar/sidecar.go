@@ -8,8 +8,8 @@ package sidecar
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
@@ -122,7 +122,7 @@ func Run(ctx context.Context, config Config) error {
 
 // announce says that the proxy is ready, to the log and to the supervisor.
 func announce(log *slog.Logger, s *snapshot.Snapshot) {
-	log.Info("ready", "local", s.Identity.String(), "serial", fmt.Sprintf("%x", s.Leaf.Leaf.SerialNumber),
+	log.Info("ready", "local", s.Identity.String(), "serial", hex.EncodeToString(s.Leaf.Leaf.SerialNumber.Bytes()),
 		"expires", s.Leaf.Leaf.NotAfter.UTC(), "inbound", s.Inbound.String(), "outbound", s.Outbound.String())
 	if err := notify("READY=1"); err != nil {
 		log.Error("supervisor does not hear", "error", err)

@@ -77,9 +77,9 @@ func up(ctx context.Context, directory string, o upOptions, stdout, stderr io.Wr
 	if os.Geteuid() != 0 {
 		return hint(errors.New("sealing workloads needs root"), "run it with sudo")
 	}
-	// Whoever read what we print may go away before we do: end in order then, too.
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGPIPE)
-	defer stop()
+	// Whoever reads what we print may go away before we do; tell then fails, and all
+	// ends in order.
+	signal.Ignore(syscall.SIGPIPE)
 	log, err := obs.NewLogger(stderr, o.logFormat, o.logLevel)
 	if err != nil {
 		return err
@@ -183,7 +183,7 @@ func (m *running) run(ctx context.Context) error {
 	defer end()
 	context.AfterFunc(serving, end) // the control plane failed
 	tasks.Go(func() error { return m.objects.Watch(enrolling, m.apply) })
-	tasks.Go(func() error { m.tell(enrolling); return nil })
+	tasks.Go(func() error { return m.tell(enrolling) })
 	tasks.Go(func() error { m.upgrade(enrolling); return nil })
 	tasks.Go(func() error {
 		defer stop()
@@ -223,17 +223,18 @@ func (m *running) apply(state *platform.State) {
 const tellEvery = 50 * time.Millisecond
 
 // tell prints one line whenever a workload becomes sealed, by another proxy too,
-// or no longer is, and keeps the status that "sealmesh status" reads.
-func (m *running) tell(ctx context.Context) {
-	fmt.Fprintf(m.told, "control plane of %s runs for %s\n", m.objects.State().TrustDomain().Name(), m.dir)
+// or no longer is, and keeps the status that "sealmesh status" reads. It fails when
+// nobody can read it any more.
+func (m *running) tell(ctx context.Context) error {
+	_, err := fmt.Fprintf(m.told, "control plane of %s runs for %s\n", m.objects.State().TrustDomain().Name(), m.dir)
 	tick := time.NewTicker(tellEvery)
 	defer tick.Stop()
 	var before []enrol.Status
 	proxies := map[string]int{} // process of each that is sealed
-	for {
+	for err == nil {
 		select {
 		case <-ctx.Done():
-			return
+			return nil
 		case <-tick.C:
 		}
 		status := m.enroll.Status()
@@ -248,13 +249,14 @@ func (m *running) tell(ctx context.Context) {
 			switch {
 			case isSealed(s) && proxies[s.Workload] != s.PID:
 				proxies[s.Workload] = s.PID
-				fmt.Fprintf(m.told, "sealed %s: %d rules, proxy pid %d\n", s.Workload, s.Rules, s.PID)
+				_, err = fmt.Fprintf(m.told, "sealed %s: %d rules, proxy pid %d\n", s.Workload, s.Rules, s.PID)
 			case !isSealed(s) && proxies[s.Workload] != 0:
 				proxies[s.Workload] = 0
-				fmt.Fprintf(m.told, "cut off %s: %s\n", s.Workload, cmp.Or(s.Error, "its proxy is away"))
+				_, err = fmt.Fprintf(m.told, "cut off %s: %s\n", s.Workload, cmp.Or(s.Error, "its proxy is away"))
 			}
 		}
 	}
+	return fmt.Errorf("nobody reads what is printed: %w", err)
 }
 
 // upgradeTime is how long a proxy may take to become ready.

@@ -37,13 +37,11 @@ func Run(ctx context.Context, version string, args []string, stdout, stderr io.W
 	if err == nil {
 		return 0
 	}
-	var failed checkFailed
-	if errors.As(err, &failed) {
+	if _, failed := errors.AsType[checkFailed](err); failed {
 		return 1
 	}
 	fmt.Fprintln(stderr, "error:", err)
-	var h hinted
-	if errors.As(err, &h) {
+	if h, ok := errors.AsType[hinted](err); ok {
 		fmt.Fprintln(stderr, "hint:", h.hint)
 	}
 	return 2

@@ -46,7 +46,7 @@ on the wire.`,
 			if err != nil {
 				return err
 			}
-			return print(cmd.OutOrStdout(), *output, mergeEdges(res.Edges), edgesTable)
+			return render(cmd.OutOrStdout(), *output, mergeEdges(res.Edges), edgesTable)
 		})
 	}
 	return c

@@ -49,7 +49,7 @@ func identityCommand() *cobra.Command {
 				})
 			}
 			now := time.Now()
-			return print(cmd.OutOrStdout(), *output, list, func(l []identity) table { return identityTable(l, now) })
+			return render(cmd.OutOrStdout(), *output, list, func(l []identity) table { return identityTable(l, now) })
 		})
 	}
 	return c

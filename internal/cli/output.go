@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -56,8 +57,8 @@ type table struct {
 
 type row struct{ cells, wide []string }
 
-// print writes items in a format: as a table made by tabulate, or as they are.
-func print[T any](w io.Writer, f format, items []T, tabulate func([]T) table) error {
+// render writes items in a format: as a table made by tabulate, or as they are.
+func render[T any](w io.Writer, f format, items []T, tabulate func([]T) table) error {
 	if items == nil {
 		items = []T{}
 	}
@@ -78,7 +79,7 @@ func print[T any](w io.Writer, f format, items []T, tabulate func([]T) table) er
 	tw := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	line := func(cells, wide []string) {
 		if f == formatWide {
-			cells = append(cells[:len(cells):len(cells)], wide...)
+			cells = append(slices.Clip(cells), wide...)
 		}
 		fmt.Fprintln(tw, strings.Join(cells, "\t"))
 	}

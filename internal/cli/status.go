@@ -47,7 +47,7 @@ is ready, with the redirection rules that hold for them.`,
 		if err := json.Unmarshal(b, &list); err != nil {
 			return fmt.Errorf("status of %s: %w", p.dir, err)
 		}
-		return print(cmd.OutOrStdout(), *output, list, func(l []enrol.Status) table { return statusTable(l, time.Now()) })
+		return render(cmd.OutOrStdout(), *output, list, func(l []enrol.Status) table { return statusTable(l, time.Now()) })
 	}
 	return c
 }

@@ -66,7 +66,7 @@ func trustShowCommand() *cobra.Command {
 				return err
 			}
 			now := time.Now()
-			return print(cmd.OutOrStdout(), *output, list, func(l []anchor) table { return anchorTable(l, now) })
+			return render(cmd.OutOrStdout(), *output, list, func(l []anchor) table { return anchorTable(l, now) })
 		})
 	}
 	return c

@@ -16,6 +16,7 @@ import (
 type sockets struct {
 	outbound, inbound *net.TCPListener
 	admin             net.Listener
+	inherited         bool // passed by a supervisor, which may pass them to others too
 }
 
 // firstInherited is the first descriptor of systemd's socket activation protocol
@@ -29,7 +30,9 @@ func open(ctx context.Context) (sockets, error) {
 	if os.Getenv("LISTEN_FDS") == "" {
 		return listen(ctx)
 	}
-	return inherit(os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_FDNAMES"))
+	s, err := inherit(os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_FDNAMES"))
+	s.inherited = true
+	return s, err
 }
 
 func listen(ctx context.Context) (s sockets, err error) {

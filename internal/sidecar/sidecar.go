@@ -94,7 +94,13 @@ func Run(ctx context.Context, config Config) error {
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       time.Minute,
 	}
-	// The feed and the admin endpoint go on while connections drain.
+	// The feed goes on while connections drain, and so does the admin endpoint, unless
+	// its socket was passed to us: then another proxy may answer by now, which is the
+	// one that callers mean.
+	if listeners.inherited {
+		keep := context.AfterFunc(ctx, func() { _ = listeners.admin.Close() })
+		defer keep()
+	}
 	draining, stop := context.WithCancel(context.WithoutCancel(ctx))
 	failed := make(chan error, 2)
 	go func() {
@@ -102,18 +108,18 @@ func Run(ctx context.Context, config Config) error {
 		failed <- f.Run(draining)
 	}()
 	go func() {
-		if err := admin.Serve(listeners.admin); !errors.Is(err, http.ErrServerClosed) {
+		if err := admin.Serve(listeners.admin); ctx.Err() == nil && !errors.Is(err, http.ErrServerClosed) {
 			config.Log.Error("admin endpoint failed", "error", err)
 		}
 		failed <- nil
 	}()
-	go func() {
-		select {
-		case <-f.Ready():
-			announce(config.Log, store.Load())
-		case <-draining.Done():
-		}
-	}()
+	// Until then connections wait in the sockets' queues: a proxy that knows nothing
+	// could only refuse them, while the one it replaces would have served them.
+	select {
+	case <-f.Ready():
+		announce(config.Log, store.Load())
+	case <-ctx.Done():
+	}
 	err = p.Run(ctx)
 	stop()
 	_ = admin.Close()

@@ -53,7 +53,8 @@ type connection struct {
 type carriage struct {
 	seal Seal
 	peer id.Identity
-	link *link // nil for plaintext
+	link *link          // nil for plaintext
+	to   netip.AddrPort // where an outbound connection was led
 	// judge and cut serve plaintext connections, which no lane answers for: judge
 	// says whether they still pass, cut ends them.
 	judge func(*snapshot.Snapshot) *policy.Refusal

@@ -43,7 +43,7 @@ type edges struct {
 	mu     sync.Mutex
 	ended  map[edgeKey]*Edge
 	live   map[*connection]edgeKey
-	toward map[netip.AddrPort]int // open outbound connections, for choosing endpoints
+	toward map[netip.AddrPort]int // open sealed outbound connections, for choosing endpoints
 }
 
 func newEdges() *edges {
@@ -58,8 +58,8 @@ func (e *edges) begin(c *connection) {
 	edge.Connections++
 	edge.Open++
 	e.live[c] = key
-	if c.direction == Outbound {
-		e.toward[c.server]++
+	if to := c.carried.Load().to; to.IsValid() {
+		e.toward[to]++
 	}
 }
 
@@ -79,9 +79,9 @@ func (e *edges) end(c *connection) {
 	edge.Open--
 	edge.Sent += c.bytes.sent.Load()
 	edge.Received += c.bytes.received.Load()
-	if c.direction == Outbound {
-		if e.toward[c.server]--; e.toward[c.server] == 0 {
-			delete(e.toward, c.server)
+	if to := c.carried.Load().to; to.IsValid() {
+		if e.toward[to]--; e.toward[to] == 0 {
+			delete(e.toward, to)
 		}
 	}
 }
@@ -113,7 +113,7 @@ func (e *edges) find(c *connection) (*Edge, edgeKey) {
 	return edge, key
 }
 
-// open is how many outbound connections to an address are open.
+// open is how many sealed connections to an address are open.
 func (e *edges) open(to netip.AddrPort) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -86,7 +86,7 @@ func (p *Proxy) dialLane(ctx context.Context, snap *snapshot.Snapshot, to destin
 
 // forwardSealed carries a connection on a lane, and gives the lane back.
 func (p *Proxy) forwardSealed(c *connection, app *sock.Conn, l *link) {
-	p.carry(c, &carriage{seal: SealMTLS, peer: l.peer, link: l})
+	p.carry(c, &carriage{seal: SealMTLS, peer: l.peer, link: l, to: l.to.address})
 	// What the application has already said leaves together with OPEN. An end of
 	// file is not news yet: a client that says nothing is a connection too, whose
 	// end carrySealed reads again.

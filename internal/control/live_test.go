@@ -150,7 +150,13 @@ func TestALeafWhoseAnchorIsRetiredEndsItsStreamAndNeedsAToken(t *testing.T) {
 	eventually(t, "the proxy has lost the control plane or got a leaf in time", func() bool {
 		return p.logs.count("control plane lost") > 0 || p.store.Load().Leaf != first.Leaf
 	})
-	tokens <- w.token("web")
+	eventually(t, "the control plane proves itself by the new anchor", func() bool {
+		resp, err := w.admin().CreateJoinToken(context.Background(), &controlv1.CreateJoinTokenRequest{Namespace: "shop", Workload: "web"})
+		if err == nil {
+			tokens <- resp.Token
+		}
+		return err == nil
+	})
 	s := p.await("a leaf under the new anchor", func(s *snapshot.Snapshot) bool {
 		return len(s.Bundle(domain).Anchors()) == 1 && s.Leaf != first.Leaf
 	})

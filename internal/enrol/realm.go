@@ -155,8 +155,11 @@ func (r *realm) repair(log *slog.Logger) {
 		if err != nil || len(drift) == 0 {
 			return err
 		}
+		if err := redirect.Apply(config); err != nil {
+			return err
+		}
 		log.Warn("rules repaired", obs.KeyNetNS, r.String(), obs.KeyDrift, drift)
-		return redirect.Apply(config)
+		return nil
 	})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // its keepers say that it is gone
 		log.Error("rules not repaired", obs.KeyNetNS, r.String(), obs.KeyError, err)

@@ -196,6 +196,7 @@ func (p *Proxy) servePlain(ctx context.Context, snap *snapshot.Snapshot, c *conn
 		c.fail(r)
 		return
 	}
+	conn.Guard()
 	app, err := p.dialApp(ctx, c)
 	if err != nil {
 		conn.Abort()

@@ -21,6 +21,7 @@ func (p *Proxy) serveOutbound(ctx context.Context, tcp *net.TCPConn) {
 		return
 	}
 	defer p.record(c)
+	app.Guard()
 	snap := p.Snapshots.Load()
 	way, refusal := decideOutbound(snap, c.server, p.pick)
 	if refusal != nil {
@@ -135,6 +136,7 @@ func (p *Proxy) forwardPlain(ctx context.Context, c *connection, app *sock.Conn,
 		c.fail(err)
 		return
 	}
+	next.Guard()
 	p.carry(c, plaintext(app, next, func(s *snapshot.Snapshot) *policy.Refusal {
 		return decideUnsealed(s, way.to)
 	}))

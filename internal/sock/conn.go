@@ -81,6 +81,8 @@ type Conn struct {
 	write func(fd uintptr) bool
 	rest  []byte
 	werr  error
+
+	guarded bool // see Guard
 }
 
 // New wraps a connection.
@@ -227,10 +229,26 @@ func (c *Conn) AwaitReset() error {
 	return err
 }
 
+// Guard makes the end of this process a reset for the peer: to the kernel a crash
+// is an orderly close, and what was cut would look complete. Close lifts it. Call
+// it before the connection is shared.
+func (c *Conn) Guard() {
+	c.guarded = true
+	_ = c.SetLinger(0)
+}
+
+// Close closes in order: what was written is sent, then FIN.
+func (c *Conn) Close() error {
+	if c.guarded {
+		_ = c.SetLinger(-1)
+	}
+	return c.TCPConn.Close()
+}
+
 // Abort closes with a TCP RST: what is unsent is dropped, and the peer is told.
 func (c *Conn) Abort() {
 	_ = c.SetLinger(0)
-	_ = c.Close()
+	_ = c.TCPConn.Close()
 }
 
 // Peek looks at what has arrived without taking it, again whenever there is more,

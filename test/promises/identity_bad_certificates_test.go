@@ -103,7 +103,7 @@ func TestBadCertificatesAreRefused(t *testing.T) {
 		t.Run("from a server: "+f.name, func(t *testing.T) {
 			from := m.mark()
 			port := servePeerAnywhere(t, forger, f.leaf(d, identityOf(d, forger)))
-			m.wantRefused(t, from, "outbound", f, exchange(t, m.Sender, forger, port))
+			m.wantRefused(t, from, "outbound", f, tryEcho(t, m.Sender, forger, port))
 		})
 	}
 	t.Run("from a client: of an identity that nobody bears", func(t *testing.T) {
@@ -114,7 +114,7 @@ func TestBadCertificatesAreRefused(t *testing.T) {
 	t.Run("from a server: of another workload", func(t *testing.T) {
 		from := m.mark()
 		port := servePeerAnywhere(t, forger, d.Leaf(identityOf(d, m.Receiver)))
-		m.wantRefused(t, from, "outbound", forgery{reason: "wrong_identity", detail: "expected spiffe://"}, exchange(t, m.Sender, forger, port))
+		m.wantRefused(t, from, "outbound", forgery{reason: "wrong_identity", detail: "expected spiffe://"}, tryEcho(t, m.Sender, forger, port))
 	})
 	t.Run("from a client: none", func(t *testing.T) {
 		from := m.mark()
@@ -125,7 +125,7 @@ func TestBadCertificatesAreRefused(t *testing.T) {
 		from := m.mark()
 		port := uint16(3999)
 		serve(t, forger, port, echo) // speaks no TLS at all
-		m.wantRefused(t, from, "outbound", forgery{reason: "handshake_failed", detail: "tls: "}, exchange(t, m.Sender, forger, port))
+		m.wantRefused(t, from, "outbound", forgery{reason: "handshake_failed", detail: "tls: "}, tryEcho(t, m.Sender, forger, port))
 	})
 	t.Run("twin: where nothing is verified all pass", func(t *testing.T) {
 		for _, f := range forgeries(t) {
@@ -169,9 +169,9 @@ func servePeerAnywhere(tb testing.TB, w *lab.Workload, leaf *tls.Certificate) ui
 	return port
 }
 
-// exchange has an application of one workload say something to another's echo.
+// tryEcho has an application of one workload say something to another's echo.
 // The error says how it did not come back.
-func exchange(tb testing.TB, from, to *lab.Workload, port uint16) error {
+func tryEcho(tb testing.TB, from, to *lab.Workload, port uint16) error {
 	tb.Helper()
 	conn, err := tryDial(tb.Context(), from, at(to, port))
 	if err != nil {

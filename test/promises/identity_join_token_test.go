@@ -36,7 +36,7 @@ func TestJoinTokens(t *testing.T) {
 		redirectByHand(t, guest, control)
 		serve(t, guest, appPort, echo)
 		seen := m.record(t, 1, "tcp port 2929")
-		eventually(t, "the guest's application", func() bool { return exchange(t, m.Receiver, guest, appPort) == nil })
+		eventually(t, "the guest's application", func() bool { return tryEcho(t, m.Receiver, guest, appPort) == nil })
 		seen.stop(t).wantSealed(t, guest, appPort, "exchange")
 		if m.serialOf(t, "guest") == "" {
 			t.Error("sealmesh identity does not list it")

@@ -147,7 +147,7 @@ func TestControlPlaneDown(t *testing.T) {
 	issuer := m.replaceIssuer(t)
 	m.objects.mesh.Spec.MTLS.Inbound = permissive
 	m.write(t)
-	if err := exchange(t, outsider, m.Receiver, appPort); err == nil {
+	if err := tryEcho(t, outsider, m.Receiver, appPort); err == nil {
 		t.Error("an edit is in force, yet the control plane is away")
 	}
 
@@ -157,7 +157,7 @@ func TestControlPlaneDown(t *testing.T) {
 		m.waitLog(t, from, "renewal of "+w, has("msg", "certificate issued", "proof", "certificate",
 			"workload", w, "issuer", issuer.Subject.String()))
 	}
-	eventually(t, "the edit in force", func() bool { return exchange(t, outsider, m.Receiver, appPort) == nil })
+	eventually(t, "the edit in force", func() bool { return tryEcho(t, outsider, m.Receiver, appPort) == nil })
 	before.goesOn(t, "when the control plane is back")
 	l.more(t, 100)
 	l.wantNoneFailed(t, 700)

@@ -24,6 +24,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
@@ -95,6 +96,9 @@ func handshake(ctx context.Context, tcp *net.TCPConn, config *tls.Config, client
 	shaken := make(chan error)
 	go func() { shaken <- c.tls.HandshakeContext(ctx) }()
 	if err := <-shaken; err != nil {
+		if errors.As(err, new(tls.RecordHeaderError)) {
+			sc.Abort() // to one who speaks in clear an orderly end would be an answer
+		}
 		_ = tcp.Close()
 		return nil, err
 	}

@@ -22,10 +22,13 @@ type Cmd struct {
 	waitErr error
 }
 
-// Command is exec.CommandContext in the namespace.
+// Command is exec.CommandContext in the namespace, as the host's user.
 func (h *Host) Command(ctx context.Context, name string, args ...string) *Cmd {
 	c := &Cmd{Cmd: exec.CommandContext(ctx, name, args...), host: h}
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if h.uid != 0 {
+		c.SysProcAttr.Credential = &syscall.Credential{Uid: h.uid, Gid: h.uid}
+	}
 	c.Cancel = func() error { return syscall.Kill(-c.Process.Pid, syscall.SIGKILL) }
 	c.WaitDelay = 2 * time.Second // a descendant that left the group may hold the output open
 	return c

@@ -22,6 +22,7 @@ type Host struct {
 
 	lab *Lab
 	ns  netns.NsHandle
+	uid uint32 // owner of what is opened and started
 }
 
 // Path is the file that stands for the namespace.
@@ -35,7 +36,7 @@ func (h *Host) Do(f func() error) error {
 		if err := netns.Set(h.ns); err != nil {
 			return fmt.Errorf("lab: enter %s: %v", h.Name, err)
 		}
-		return f()
+		return asUser(h.uid, f)
 	})
 }
 

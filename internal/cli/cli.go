@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -43,6 +44,8 @@ func Run(ctx context.Context, version string, args []string, stdout, stderr io.W
 	fmt.Fprintln(stderr, "error:", err)
 	if h, ok := errors.AsType[hinted](err); ok {
 		fmt.Fprintln(stderr, "hint:", h.hint)
+	} else if strings.HasPrefix(err.Error(), "unknown command") {
+		fmt.Fprintln(stderr, "hint: see \"sealmesh --help\" for the commands there are")
 	}
 	return 2
 }

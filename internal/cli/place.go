@@ -6,11 +6,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/sealmesh/sealmesh/api/control/v1/controlv1connect"
 	"github.com/sealmesh/sealmesh/internal/feed"
@@ -111,7 +113,11 @@ func withAdmin(ctx context.Context, dir string, call func(controlv1connect.Admin
 }
 
 // notRunning says that a mesh does not run; dir is how the user named it.
+// The error is shown if it says more than that.
 func notRunning(p place, dir string, err error) error {
-	return hint(fmt.Errorf("mesh %s is not running on this machine: %w", p.dir, err),
-		"start it with \"sealmesh up -f %s\", or name another directory with -f", dir)
+	failed := fmt.Errorf("mesh %s is not running on this machine", p.dir)
+	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ECONNREFUSED) {
+		failed = fmt.Errorf("%w: %w", failed, err)
+	}
+	return hint(failed, "start it with \"sealmesh up -f %s\", or name another directory with -f", dir)
 }

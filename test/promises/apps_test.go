@@ -92,3 +92,20 @@ func awaitListener(tb testing.TB, w *lab.Workload, port int) {
 		return len(out) > 0
 	})
 }
+
+// attempt connects, says something and reads to the end. A refusal may come at
+// any moment: the kernel has accepted the connection before the proxy decides.
+func attempt(tb testing.TB, from *lab.Workload, to netip.AddrPort, text string) (heard string, err error) {
+	tb.Helper()
+	c, err := tryDial(tb.Context(), from, to)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, text); err != nil {
+		return "", err
+	}
+	_ = c.CloseWrite()
+	all, err := io.ReadAll(c)
+	return string(all), err
+}

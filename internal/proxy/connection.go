@@ -12,6 +12,7 @@ import (
 	"github.com/sealmesh/sealmesh/internal/mtls"
 	"github.com/sealmesh/sealmesh/internal/policy"
 	"github.com/sealmesh/sealmesh/internal/snapshot"
+	"github.com/sealmesh/sealmesh/internal/sock"
 )
 
 // Direction is seen from the workload.
@@ -103,7 +104,8 @@ type link struct {
 	busy    atomic.Bool   // carries a stream
 	drained atomic.Bool   // takes no further stream
 	ended   atomic.Pointer[policy.Refusal]
-	idleAt  time.Time // since when, owned by the pool
+	app     atomic.Pointer[sock.Conn] // the application's end of the stream it carries
+	idleAt  time.Time                 // since when, owned by the pool
 }
 
 // destination is what idle lanes are found by.
@@ -120,11 +122,26 @@ func newLink(conn *lane.Conn, role Direction, peer id.Identity, leaf *tls.Certif
 	}
 }
 
-// end closes the lane, and the stream on it, for a reason.
+// end closes the lane, and resets the application's end of the stream on it, for a
+// reason. An application that takes nothing more would hold the stream otherwise.
 func (l *link) end(r *policy.Refusal) {
-	if l.ended.CompareAndSwap(nil, r) {
-		l.Close()
+	if !l.ended.CompareAndSwap(nil, r) {
+		return
 	}
+	l.Close()
+	if app := l.app.Load(); app != nil {
+		app.Abort()
+	}
+}
+
+// carry carries the stream that was begun between the lane and an application.
+func (l *link) carry(app *sock.Conn, up, down *atomic.Uint64) (reset error, broken error) {
+	l.app.Store(app)
+	defer l.app.Store(nil)
+	if l.ended.Load() != nil { // before end could see app
+		app.Abort()
+	}
+	return carrySealed(app, l.Conn, up, down)
 }
 
 // apply ends a lane that may not go on under a new snapshot. One that shows our

@@ -183,7 +183,7 @@ func (p *Proxy) serveStream(ctx context.Context, l *link, open lane.Open) bool {
 		c.fail(unreachable(c.server.String(), err))
 		return l.Reset(lane.CodeUnreachable) == nil && l.Discard(discardLimit) == nil
 	}
-	reset, broken := carrySealed(app, l.Conn, &c.bytes.received, &c.bytes.sent)
+	reset, broken := l.carry(app, &c.bytes.received, &c.bytes.sent)
 	c.fail(outcome(l, reset, broken))
 	return broken == nil && l.Ended()
 }

@@ -108,7 +108,7 @@ func (p *Proxy) forwardSealed(c *connection, app *sock.Conn, l *link) {
 		c.fail(outcome(l, nil, err))
 		return
 	}
-	reset, broken := carrySealed(app, l.Conn, &c.bytes.sent, &c.bytes.received)
+	reset, broken := l.carry(app, &c.bytes.sent, &c.bytes.received)
 	p.release(l, broken)
 	c.fail(outcome(l, reset, broken))
 }

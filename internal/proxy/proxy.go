@@ -26,10 +26,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sealmesh/sealmesh/internal/sock"
-
+	"github.com/sealmesh/sealmesh/internal/obs"
 	"github.com/sealmesh/sealmesh/internal/policy"
 	"github.com/sealmesh/sealmesh/internal/snapshot"
+	"github.com/sealmesh/sealmesh/internal/sock"
 )
 
 // Bounds, all of them together: what one proxy spends on strangers.
@@ -197,7 +197,8 @@ func (p *Proxy) drain() {
 	_ = p.Outbound.Close()
 	_ = p.Inbound.Close()
 	p.pool.close()
-	_, links := p.live.all()
+	open, links := p.live.all()
+	p.Log.Info("draining: nothing new is taken", obs.KeyCount, len(open))
 	for _, l := range links {
 		if l.role == Inbound && l.drained.CompareAndSwap(false, true) {
 			go func() { _ = l.Drain() }()
@@ -212,7 +213,7 @@ func (p *Proxy) drain() {
 	}
 	connections, links := p.live.all()
 	if len(connections) > 0 {
-		p.Log.Warn("drain deadline reached: ending what is left", "count", len(connections))
+		p.Log.Warn("drain deadline reached: ending what is left", obs.KeyCount, len(connections))
 	}
 	shutdown := refuse(policy.ReasonDraining, "", "the proxy was stopped")
 	for _, l := range links {

@@ -20,6 +20,26 @@ func TestNoPackageDependsUpwards(t *testing.T) {
 	}
 }
 
+// A rule about packages that do not exist (any more) protects nothing.
+func TestEveryRuleBindsAPackage(t *testing.T) {
+	for _, r := range Layers {
+		for _, pattern := range r.Bind {
+			if !bindsOwn(module(t), pattern) {
+				t.Errorf("rule %q binds %s, which does not exist", r.Name, pattern)
+			}
+		}
+	}
+}
+
+func bindsOwn(packages map[string]*Package, pattern string) bool {
+	for _, p := range packages {
+		if p.Own && matches([]string{pattern}, p) {
+			return true
+		}
+	}
+	return false
+}
+
 func TestNothingGrowsTooLargeAndOnePackageMakesTLSConfigs(t *testing.T) {
 	found, err := CheckShape(module(t))
 	if err != nil {
@@ -57,6 +77,7 @@ func TestEveryRuleIsBrokenByTheBrokenModule(t *testing.T) {
 		},
 		"the lab is for the demo and for tests": {"./internal/run → ./test/lab"},
 		"the command line is the top":           {"./internal/run → ./internal/cli"},
+		"programs hold no test code":            {"./cmd/sealmesh-control → ./internal/control → testing"},
 		"definitions hold no logic":             {"./api/control/v1 → ./internal/check"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

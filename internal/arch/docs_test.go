@@ -28,6 +28,70 @@ func TestDocsListEveryCodeReasonAndMetric(t *testing.T) {
 	}
 }
 
+// documents are what people read here, by path.
+func documents(t *testing.T) []string {
+	t.Helper()
+	var all []string
+	for _, pattern := range []string{"*.md", "docs/*.md", "docs/adr/*.md"} {
+		found, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil || len(found) == 0 {
+			t.Fatalf("%s: no documents: %v", pattern, err)
+		}
+		all = append(all, found...)
+	}
+	return all
+}
+
+// A link that leads nowhere misleads.
+func TestLinksBetweenDocumentsLeadSomewhere(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#:]*)(#[^)]*)?\)`)
+	for _, document := range documents(t) {
+		for _, m := range link.FindAllStringSubmatch(read(t, document), -1) {
+			target := document
+			if m[1] != "" {
+				target = filepath.Join(filepath.Dir(document), m[1])
+			}
+			if _, err := os.Stat(target); err != nil {
+				t.Errorf("%s: %v", document, err)
+			} else if m[2] != "" && !slices.Contains(anchorsOf(read(t, target)), m[2]) {
+				t.Errorf("%s: %s has no heading %s", document, target, m[2])
+			}
+		}
+	}
+}
+
+// anchorsOf are what a document's headings are linked by.
+func anchorsOf(text string) []string {
+	var anchors []string
+	noWord := regexp.MustCompile(`[^\w -]`)
+	for _, heading := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(text, -1) {
+		words := noWord.ReplaceAllString(strings.ToLower(heading[1]), "")
+		anchors = append(anchors, "#"+strings.ReplaceAll(words, " ", "-"))
+	}
+	return anchors
+}
+
+// A claim is as good as the test that is named for it.
+func TestDocsNameOnlyTestsThatExist(t *testing.T) {
+	exist := map[string]bool{}
+	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)[A-Z]\w*)\(`)
+	for _, p := range module(t) {
+		for _, path := range p.Files {
+			for _, m := range declared.FindAllStringSubmatch(read(t, path), -1) {
+				exist[m[1]] = true
+			}
+		}
+	}
+	named := regexp.MustCompile("`((?:Test|Fuzz)[A-Z]\\w*)`")
+	for _, document := range documents(t) {
+		for _, m := range named.FindAllStringSubmatch(read(t, document), -1) {
+			if !exist[m[1]] {
+				t.Errorf("%s: no test is called %s", document, m[1])
+			}
+		}
+	}
+}
+
 // constants returns the values of the string constants of a type, but "".
 func constants(t *testing.T, dir, typeName string) []string {
 	t.Helper()

@@ -128,6 +128,12 @@ var Layers = []Rule{
 		Why: "what a person types is wired to the parts, never the parts to it",
 	},
 	{
+		Name: "programs hold no test code",
+		Bind: []string{"./cmd/..."},
+		Ban:  []string{"testing/...", "net/http/httptest"},
+		Why:  "package testing adds flags and code that nobody runs: helpers for tests go to a package that only tests import",
+	},
+	{
 		Name: "definitions hold no logic",
 		Bind: []string{"./api/..."},
 		Ban:  []string{"./internal/..."},

@@ -11,7 +11,7 @@ import (
 // quick. crypto/tls reads and writes one record at a time; wire turns that into
 // fewer and larger system calls:
 //
-//   - reading: a flow that fills its reads is read ahead, four records at once;
+//   - reading: a flow that fills its reads is read ahead, several records at once;
 //   - writing: records are gathered while the lane is corked and leave together;
 //   - with noWait set, reading returns sock.ErrWouldBlock instead of parking: the
 //     lane empties what has arrived, acts on it at once, and only then parks.
@@ -40,7 +40,7 @@ type wire struct {
 }
 
 // outBuffer holds the records of one sock.Buffer's worth of frames.
-type outBuffer [4*(MaxFrame+recordOverhead) + smallRecords]byte
+type outBuffer [sock.Runs*(MaxFrame+recordOverhead) + smallRecords]byte
 
 const (
 	// recordOverhead of TLS 1.3 with AES-GCM or ChaCha20-Poly1305: header 5,

@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"github.com/sealmesh/sealmesh/internal/cli"
@@ -13,6 +14,10 @@ import (
 
 // version is set by the linker.
 var version = "dev"
+
+// The main thread stays where we were started: /proc/PID/ns/net, and so "ip netns
+// pids", tell where it is, while other threads are in the namespaces of workloads.
+func init() { runtime.LockOSThread() }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)

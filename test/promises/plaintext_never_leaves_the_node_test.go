@@ -53,8 +53,8 @@ func (m *mesh) netcat(t *testing.T, to netip.Addr, text string) []*wire {
 	if to.Is6() {
 		server = m.Receiver.Command(t.Context(), "nc", "-6", "-l", "-N", "-p", port)
 	}
-	var heard strings.Builder
-	server.Stdout = &heard
+	var heard, complaint strings.Builder
+	server.Stdout, server.Stderr = &heard, &complaint
 	must(t, server.Start())
 	awaitListener(t, m.Receiver, appPort)
 	client := m.Sender.Command(t.Context(), "nc", "-N", to.String(), port)
@@ -62,7 +62,9 @@ func (m *mesh) netcat(t *testing.T, to netip.Addr, text string) []*wire {
 	if out, err := client.CombinedOutput(); err != nil {
 		t.Fatalf("nc: %v: %s", err, out)
 	}
-	must(t, server.Wait())
+	if err := server.Wait(); err != nil {
+		t.Fatalf("nc -l: %v: %s", err, complaint.String())
+	}
 	if heard.String() != text {
 		t.Fatalf("receiver heard %q, sent was %q", heard.String(), text)
 	}

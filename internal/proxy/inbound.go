@@ -212,11 +212,18 @@ func (p *Proxy) servePlain(ctx context.Context, snap *snapshot.Snapshot, c *conn
 // dialApp reaches the application behind this proxy, from the client's address
 // where that is allowed.
 func (p *Proxy) dialApp(ctx context.Context, c *connection) (*sock.Conn, error) {
-	tcp, err := p.dial.App(ctx, c.client.Addr(), c.server)
+	tcp, err := p.reach(ctx, func(ctx context.Context) (*net.TCPConn, error) {
+		return p.dial.App(ctx, c.client.Addr(), c.server)
+	})
 	if err != nil {
 		return nil, err
 	}
-	return sock.New(tcp)
+	app, err := sock.New(tcp)
+	if err != nil {
+		return nil, err
+	}
+	app.Guard()
+	return app, nil
 }
 
 // errStop ends a handshake that was only begun to read its hello.

@@ -60,7 +60,7 @@ func (p *Proxy) dialLane(ctx context.Context, snap *snapshot.Snapshot, to destin
 		return nil, err
 	}
 	defer release()
-	tcp, err := p.dial.Lane(ctx, to.address)
+	tcp, err := p.reach(ctx, func(ctx context.Context) (*net.TCPConn, error) { return p.dial.Lane(ctx, to.address) })
 	if err != nil {
 		return nil, unreachable(to.address.String(), err)
 	}
@@ -124,7 +124,7 @@ func (p *Proxy) release(l *link, broken error) {
 
 // forwardPlain carries a connection to a destination that is not sealed.
 func (p *Proxy) forwardPlain(ctx context.Context, c *connection, app *sock.Conn, way route) {
-	tcp, err := p.dial.Lane(ctx, way.to)
+	tcp, err := p.reach(ctx, func(ctx context.Context) (*net.TCPConn, error) { return p.dial.Lane(ctx, way.to) })
 	if err != nil {
 		app.Abort()
 		c.fail(unreachable(way.to.String(), err))
@@ -153,6 +153,9 @@ func plaintext(a, b *sock.Conn, judge func(*snapshot.Snapshot) *policy.Refusal) 
 }
 
 func unreachable(peer string, err error) *policy.Refusal {
+	if exhausted(err) {
+		return refuse(policy.ReasonOverload, peer, err.Error())
+	}
 	return refuse(policy.ReasonUnreachable, peer, err.Error())
 }
 

@@ -24,6 +24,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sealmesh/sealmesh/internal/obs"
@@ -86,6 +87,7 @@ type Proxy struct {
 	own       [2]uint16 // ports of our own listeners
 	serving   sync.WaitGroup
 	edges     *edges
+	shedAt    atomic.Int64 // when idle lanes were last given up, in Unix nanoseconds
 }
 
 // New makes a proxy. It starts nothing.
@@ -141,6 +143,7 @@ func (p *Proxy) accept(ctx context.Context, l *net.TCPListener, serve func(conte
 			// Out of descriptors or memory: the kernel keeps the connection in the
 			// backlog, so waiting loses nothing.
 			p.Metrics.acceptErrors.Inc()
+			p.shed()
 			pause.log(p.Log, "cannot accept connections", err)
 			pause.wait(ctx)
 			continue

@@ -44,7 +44,9 @@ type CaptureStats struct {
 // The end of ctx kills it; use Stop to end it in order.
 func (h *Host) Capture(ctx context.Context, iface, file, filter string) (*Capture, error) {
 	// -Z: tcpdump would give up root before opening the file, and fail.
-	args := []string{"-U", "-n", "--immediate-mode", "-Z", "root", "-i", iface, "-w", file}
+	// -B: at once means a slot of the largest packet for each, so that the usual
+	// 2 MiB hold no more than a few dozen.
+	args := []string{"-B", "32768", "-U", "-n", "--immediate-mode", "-Z", "root", "-i", iface, "-w", file}
 	if filter != "" {
 		args = append(args, filter)
 	}

@@ -192,7 +192,7 @@ func tryAll(t *testing.T, from, to *lab.Workload) {
 // good as sent.
 func send(t *testing.T, from *lab.Workload, network, to string, packet []byte) {
 	err := from.Do(func() error {
-		c, err := net.Dial(network, to) //nolint:noctx // waits for nothing
+		c, err := net.Dial(network, to)
 		if err != nil {
 			return err
 		}

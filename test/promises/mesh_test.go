@@ -221,8 +221,7 @@ func (m *mesh) inside() []int {
 func (m *mesh) sealmesh(ctx context.Context, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(bin, "sealmesh"), append(args, "-f", m.dir)...)
 	out, err := cmd.Output()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 		err = errors.New(exit.String() + ": " + strings.TrimSpace(string(exit.Stderr)))
 	}
 	return string(out), err

@@ -139,20 +139,6 @@ func (m *mesh) anchors(tb testing.TB) string {
 	return b.Spec.Anchors
 }
 
-// setAnchors replaces the mesh's own trust anchors, and waits until every proxy
-// goes by them. They must differ from those before.
-func (m *mesh) setAnchors(tb testing.TB, pem string) {
-	tb.Helper()
-	from := m.mark()
-	text, err := yaml.Marshal(api.TrustBundle{
-		Header: header(api.KindTrustBundle, trustDomain, ""),
-		Spec:   api.TrustBundleSpec{Anchors: pem},
-	})
-	must(tb, err)
-	m.replace(tb, m.trustBundle(), text)
-	m.awaitSnapshot(tb, from)
-}
-
 // awaitSnapshot waits until the control plane has compiled a new snapshot, from a
 // place in the log on, and every proxy reports that it goes by it.
 func (m *mesh) awaitSnapshot(tb testing.TB, from int) {

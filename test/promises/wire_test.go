@@ -54,7 +54,12 @@ type wire struct {
 // tshark lists the fields of the packets that a display filter selects.
 func (w *wire) tshark(tb testing.TB, filter string, fields ...string) [][]string {
 	tb.Helper()
-	args := []string{"-n", "-r", w.file, "-Y", filter, "-T", "fields"}
+	return w.tsharkWith(tb, nil, filter, fields...)
+}
+
+func (w *wire) tsharkWith(tb testing.TB, args []string, filter string, fields ...string) [][]string {
+	tb.Helper()
+	args = append(args, "-n", "-r", w.file, "-Y", filter, "-T", "fields")
 	for _, f := range fields {
 		args = append(args, "-e", f)
 	}
@@ -119,8 +124,10 @@ func (w *wire) handshakes(tb testing.TB, port int) []handshake {
 		"tls.handshake.extensions_key_share_group", "tls.handshake.extensions.supported_version", "tls.handshake.ciphersuite"
 	names := map[string]string{}
 	var out []handshake
+	// Left to itself tshark would look for mail on port 25.
+	decode := []string{"-d", fmt.Sprintf("tcp.port==%d,tls", port)}
 	filter := fmt.Sprintf("tcp.port == %d && (tls.handshake.type == 1 || tls.handshake.type == 2)", port)
-	for _, row := range w.tshark(tb, filter, "tcp.stream", "tls.handshake.type", sni, group, version, cipher) {
+	for _, row := range w.tsharkWith(tb, decode, filter, "tcp.stream", "tls.handshake.type", sni, group, version, cipher) {
 		if row[1] == "1" {
 			names[row[0]] = row[2]
 			continue

@@ -16,9 +16,24 @@ import (
 	"github.com/sealmesh/sealmesh/internal/redirect"
 )
 
-// claim makes this process the one that runs the mesh of a place, until unlock or
-// its end.
-func (p place) claim() (unlock func(), err error) {
+// claim is that this process runs the mesh of a place, until it says otherwise or
+// ends.
+type claim struct {
+	place
+	lock *os.File
+}
+
+// forget ends a claim when nothing of the mesh is left on this machine.
+func (c claim) forget() {
+	_ = os.RemoveAll(c.runtime)
+	_ = c.lock.Close()
+}
+
+// leave ends a claim when rules stay: what is noted of them is for "sealmesh down".
+func (c claim) leave() { _ = c.lock.Close() }
+
+// claim fails if another process runs the mesh.
+func (p place) claim() (*claim, error) {
 	if _, err := os.Stat(p.dir); err != nil {
 		return nil, hint(fmt.Errorf("mesh directory: %w", err), "name the directory of the mesh's objects with -f")
 	}
@@ -38,10 +53,7 @@ func (p place) claim() (unlock func(), err error) {
 		_ = lock.Close()
 		return nil, err
 	}
-	return func() {
-		_ = os.RemoveAll(p.runtime)
-		_ = lock.Close()
-	}, nil
+	return &claim{p, lock}, nil
 }
 
 func writeAt(f *os.File, s string) error {
@@ -78,7 +90,7 @@ func (p place) remembered() []string {
 func downCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "down",
-		Short: "Stop what \"sealmesh up\" runs, or clear up after one that was killed",
+		Short: "Stop what \"sealmesh up\" runs, or remove the rules that one has left behind",
 		Args:  cobra.NoArgs,
 	}
 	dir := flagDir(c)
@@ -99,20 +111,21 @@ func downCommand() *cobra.Command {
 	return c
 }
 
-// stop ends the process that runs the mesh, and removes what a killed one left.
+// stop ends the process that runs the mesh, or removes what one has left that was
+// killed or meant to leave its rules.
 func (p place) stop(wait time.Duration) (what string, err error) {
 	if _, err := os.Stat(p.lock()); errors.Is(err, fs.ErrNotExist) {
 		return "nothing to stop: mesh " + p.dir + " does not run", nil
 	}
-	unlock, err := p.claim()
-	if err != nil { // someone holds it
+	held, err := p.claim()
+	if err != nil { // someone else does
 		pid := p.owner()
 		if err := unix.Kill(pid, unix.SIGTERM); err != nil {
 			return "", fmt.Errorf("stop pid %d: %w", pid, err)
 		}
 		return fmt.Sprintf("stopped mesh %s (pid %d)", p.dir, pid), p.awaitEnd(pid, wait)
 	}
-	defer unlock()
+	defer held.forget()
 	var failed []error
 	cleared := 0
 	for _, ns := range p.remembered() {
@@ -125,7 +138,7 @@ func (p place) stop(wait time.Duration) (what string, err error) {
 			cleared++
 		}
 	}
-	return fmt.Sprintf("mesh %s had been killed: cleared %d network namespaces", p.dir, cleared), errors.Join(failed...)
+	return fmt.Sprintf("mesh %s does not run any more: cleared %d network namespaces", p.dir, cleared), errors.Join(failed...)
 }
 
 // awaitEnd waits for a process to end.

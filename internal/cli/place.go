@@ -99,17 +99,25 @@ func withAdmin(ctx context.Context, dir string, call func(controlv1connect.Admin
 	if err != nil {
 		return notRunning(p, dir, err)
 	}
-	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", p.socket())
+	err = p.answers(ctx)
 	if errors.Is(err, os.ErrPermission) {
 		return hint(fmt.Errorf("control plane of %s: %w", p.dir, err), "ask as the user who runs \"sealmesh up\", or as root")
 	}
 	if err != nil {
 		return notRunning(p, dir, err)
 	}
-	_ = conn.Close()
 	admin, hangUp := feed.Admin(p.socket(), bundle)
 	defer hangUp()
 	return call(admin)
+}
+
+// answers is nil if the control plane takes connections: the mesh runs.
+func (p place) answers(ctx context.Context) error {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", p.socket())
+	if err != nil {
+		return err
+	}
+	return conn.Close()
 }
 
 // notRunning says that a mesh does not run; dir is how the user named it.

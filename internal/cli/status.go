@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -38,6 +39,10 @@ is ready, with the redirection rules that hold for them.`,
 		p, err := newPlace(*dir)
 		if err != nil {
 			return err
+		}
+		// A process that was killed has left its last status behind.
+		if err := p.answers(cmd.Context()); err != nil && !errors.Is(err, os.ErrPermission) {
+			return notRunning(p, *dir, err)
 		}
 		b, err := os.ReadFile(p.status())
 		if err != nil {

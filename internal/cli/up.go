@@ -92,11 +92,15 @@ func up(ctx context.Context, directory string, o upOptions, stdout, stderr io.Wr
 	if err != nil {
 		return err
 	}
-	unlock, err := p.claim()
+	held, err := p.claim()
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	end := held.forget
+	if o.keepRules {
+		end = held.leave
+	}
+	defer end()
 	objects, err := dir.Open(p.dir, dir.Config{Log: log})
 	if err != nil {
 		return hint(err, "mend it and run the command again")

@@ -76,7 +76,8 @@ func (p *Proxy) seals(ctx context.Context, conn *sock.Conn, client netip.Addr, w
 	defer release()
 	hello := make([]byte, maxHello)
 	var protocols []string
-	_ = conn.SetReadDeadline(now().Add(handshakeTime))
+	deadline, _ := ctx.Deadline() // the wait for its turn counts too
+	_ = conn.SetReadDeadline(deadline)
 	_, _ = conn.Peek(hello, func(b []byte) bool {
 		offered, complete := helloProtocols(b)
 		protocols = offered

@@ -33,6 +33,7 @@ import (
 //
 // Broken twin: the same before `sealmesh up`.
 func TestFailClosedUntilReady(t *testing.T) {
+	t.Parallel() // mostly waits
 	m := newMesh(t)
 	outsider := m.add(t, 2, "outsider", stranger)
 

@@ -24,6 +24,7 @@ import (
 // The last three speak first. None seals by itself but ssh, which says in clear
 // what it is. Broken twin: the same clients before `sealmesh up`.
 func TestRealPrograms(t *testing.T) {
+	t.Parallel() // mostly waits
 	for _, p := range []program{nginx, postgres, mariadb, openssh, mailServer} {
 		t.Run(p.name, func(t *testing.T) {
 			needs(t, p.needs...)

@@ -20,6 +20,7 @@ import (
 //	sender    nft flush table       receiver  nft delete table
 //	third     ip rule del           fourth    ip -6 route flush
 func TestRedirectionIsRepaired(t *testing.T) {
+	t.Parallel() // mostly waits
 	needs(t, "nft", "ip")
 	m := newMesh(t)
 	third, fourth := m.add(t, 1, "third", sealed), m.add(t, 2, "fourth", sealed)
@@ -63,6 +64,7 @@ func TestRedirectionIsRepaired(t *testing.T) {
 //
 // Broken twin: after `sealmesh down` the workloads talk in clear.
 func TestUpIsKilledAndStartedAgain(t *testing.T) {
+	t.Parallel() // mostly waits
 	needs(t, "nft", "ip")
 	m := startMesh(t)
 	before := held(t, m.Sender)

@@ -69,7 +69,7 @@ func newMachine(t *testing.T) *machine {
 	m.bridgesAreBridges(t, 1)
 	m.web, m.db, m.other = m.user(1, "web", 4001), m.user(1, "db", 4002), m.user(1, "other", 4003)
 	var ports []uint16
-	for p := uint16(appPort); p < appPort+20; p++ {
+	for p := uint16(appPort); p < appPort+50; p++ {
 		ports = append(ports, p)
 	}
 	m.addUser(m.web, "4001", ports...)
@@ -158,7 +158,7 @@ func sendsBy(t *testing.T, client, server starter, to netip.AddrPort, text strin
 
 // programs are real ones, at both ends.
 func (m *machine) programs(t *testing.T) {
-	const port = appPort + 19 // to which there is no lane yet
+	const port = appPort + 49 // to which there is no lane yet
 	m.sends(t, 2, m.web, m.Receiver, port, "secret of web").wantSealed(t, m.Receiver, port, "secret of web")
 	m.sends(t, 2, m.Receiver, m.web, port, "secret for web").wantSealed(t, m.web, port, "secret for web")
 

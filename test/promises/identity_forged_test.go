@@ -2,6 +2,7 @@ package promises
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"testing"
+	"time"
 
 	api "github.com/sealmesh/sealmesh/api/mesh/v1alpha1"
 	"github.com/sealmesh/sealmesh/internal/id"
@@ -170,4 +172,9 @@ func (m *mesh) expectAt(tb testing.TB, w *lab.Workload) {
 			Spec:   api.WorkloadSpec{Addresses: []string{w.Addr4.String(), w.Addr6.String()}},
 		})
 	})
+}
+
+// endsIn has a certificate end in so much time from now.
+func endsIn(left time.Duration) func(*x509.Certificate) {
+	return func(c *x509.Certificate) { c.NotAfter = time.Now().Add(left) }
 }

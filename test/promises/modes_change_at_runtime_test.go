@@ -28,6 +28,9 @@ func (c conversation) goesOn(tb testing.TB, when string) {
 }
 
 func (c conversation) turn() error {
+	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
 	if _, err := c.Write([]byte("turn")); err != nil {
 		return err
 	}

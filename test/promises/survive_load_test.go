@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/sealmesh/sealmesh/test/lab"
 )
@@ -29,6 +30,12 @@ type load struct {
 // workloads, until end.
 func startLoad(tb testing.TB, from *lab.Workload, to netip.AddrPort, width int) *load {
 	tb.Helper()
+	return startPaced(tb, from, to, width, 0)
+}
+
+// startPaced is startLoad with a pause after each connection.
+func startPaced(tb testing.TB, from *lab.Workload, to netip.AddrPort, width int, pause time.Duration) *load {
+	tb.Helper()
 	ctx, stop := context.WithCancel(context.WithoutCancel(tb.Context()))
 	l := &load{stop: stop}
 	tb.Cleanup(func() { stop(); l.ended.Wait() })
@@ -39,6 +46,10 @@ func startLoad(tb testing.TB, from *lab.Workload, to netip.AddrPort, width int) 
 					l.fail(err)
 				} else {
 					l.served.Add(1)
+				}
+				select {
+				case <-ctx.Done():
+				case <-time.After(pause):
 				}
 			}
 		})

@@ -2,7 +2,9 @@ package enrol
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -338,6 +340,33 @@ func TestTheProgramMayLieWhereItsUserCannotGo(t *testing.T) {
 		name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", last.PID))
 		if err != nil || strings.TrimSpace(string(name)) != c.name {
 			t.Errorf("in a directory of mode %o it is %q, %v; want %q", c.mode, name, err, c.name)
+		}
+	}
+}
+
+func TestBridgesThatFilterAreNoticed(t *testing.T) {
+	s := newSite(t, serves)
+	set := func(to string) {
+		err := redirect.InNamespace(s.web.Path(), func() error {
+			return os.WriteFile("/proc/sys/net/bridge/bridge-nf-call-iptables", []byte(to), 0)
+		})
+		if errors.Is(err, fs.ErrNotExist) {
+			t.Skip("not run: the kernel has no br_netfilter")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := redirect.InNamespace(s.web.Path(), func() error {
+		return os.WriteFile("/proc/sys/net/bridge/bridge-nf-call-ip6tables", []byte("0"), 0)
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	for value, want := range map[string]bool{"1": true, "0": false} {
+		set(value)
+		if got := bridgesFilter(s.web.Path()); got != want {
+			t.Errorf("bridge-nf-call-iptables is %s: %v", value, got)
 		}
 	}
 }

@@ -1,6 +1,8 @@
 package enrol
 
 import (
+	"os"
+	"strings"
 	"time"
 
 	"github.com/sealmesh/sealmesh/internal/obs"
@@ -49,6 +51,9 @@ func (k *keeper) opened(id namespaceID, own proxyPorts) {
 // serving notes that a proxy is ready and the workload redirected to it.
 func (k *keeper) serving(c *child) {
 	k.log.Info("sealed", obs.KeyPID, c.pid, obs.KeyPath, c.path, obs.KeyRules, k.realm.rules())
+	if !k.workload.whole() && bridgesFilter(k.realm.path) {
+		k.log.Warn("containers of this machine cannot reach the workload: set net.bridge.bridge-nf-call-iptables and bridge-nf-call-ip6tables to 0")
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.status.Phase, k.status.PID, k.status.Error, k.status.Since = redirect.Redirect.String(), c.pid, "", time.Now()
@@ -60,4 +65,19 @@ func (k *keeper) failed(err error) {
 	defer k.mu.Unlock()
 	k.status.PID, k.status.Error, k.status.Since = 0, err.Error(), time.Now()
 	k.status.Failures++
+}
+
+// bridgesFilter reports whether packets between ports of a local bridge pass
+// through netfilter twice in a namespace: on the bridge they lose the proxy's
+// socket (br_netfilter), so that a host workload does not answer callers behind it.
+// Fails closed, but silently, hence the warning.
+func bridgesFilter(namespace string) (on bool) {
+	_ = redirect.InNamespace(namespace, func() error {
+		for _, family := range []string{"iptables", "ip6tables"} {
+			b, err := os.ReadFile("/proc/sys/net/bridge/bridge-nf-call-" + family)
+			on = on || err == nil && strings.TrimSpace(string(b)) == "1"
+		}
+		return nil
+	})
+	return on
 }

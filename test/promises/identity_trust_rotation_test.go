@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"log/slog"
@@ -37,10 +38,14 @@ func TestTrustAnchorIsReplacedWithoutAFailedConnection(t *testing.T) {
 	for range 4 {
 		long = append(long, dial(t, m.Sender, at(m.Receiver, appPort)))
 	}
+	if said, err := m.sealmesh(t.Context(), "trust", "rotate", "--wait=false"); err == nil || !strings.Contains(said, "not before") {
+		t.Errorf("trust rotate takes no time: %v\n%s", err, said)
+	}
 	said := m.rotateUntil(t, "activated:")
-	if !strings.Contains(said, "prepared:") || strings.Contains(said, "retired:") {
+	if strings.Contains(said, "retired:") {
 		t.Fatalf("trust rotate said:\n%s", said)
 	}
+	m.wantTrust(t, "an anchor that nobody signs under", "the one that signs")
 	l.more(t, 100)
 	for _, conn := range long {
 		say(t, conn, "still here")
@@ -50,6 +55,7 @@ func TestTrustAnchorIsReplacedWithoutAFailedConnection(t *testing.T) {
 	if said := m.rotateUntil(t, "done:"); !strings.Contains(said, "retired:") {
 		t.Fatalf("trust rotate said:\n%s", said)
 	}
+	m.wantTrust(t, "the one that signs")
 	l.more(t, 1000)
 	l.wantNoneFailed(t, 1000)
 
@@ -80,6 +86,27 @@ func TestTrustAnchorIsReplacedWithoutAFailedConnection(t *testing.T) {
 			eventually(t, "connections as before", func() bool { return tryEcho(t, m.Sender, m.Receiver, appPort) == nil })
 		}
 	})
+}
+
+// wantTrust fails unless `sealmesh trust show` lists as many anchors, the last of
+// which signs, and both proxies go by them.
+func (m *mesh) wantTrust(tb testing.TB, wanted ...string) {
+	tb.Helper()
+	var list []struct {
+		Issuer         string
+		Using, Lagging []string
+	}
+	eventually(tb, "both proxies with the trust that is shown", func() bool {
+		out, err := m.sealmesh(tb.Context(), "trust", "show", "-o", "json")
+		must(tb, err)
+		must(tb, json.Unmarshal([]byte(out), &list))
+		return len(list) == len(wanted) && len(list[0].Using) == 2 && len(list[0].Lagging) == 0
+	})
+	for i, a := range list {
+		if signs := i == len(list)-1; (a.Issuer != "") != signs {
+			tb.Errorf("%s: the issuer under it is %q", wanted[i], a.Issuer)
+		}
+	}
 }
 
 // rotateUntil runs `sealmesh trust rotate` until it has said something, and

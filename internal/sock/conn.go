@@ -271,12 +271,19 @@ func (c *Conn) Peek(b []byte, enough func([]byte) bool) (n int, err error) {
 			failed = os.NewSyscallError("recv", e)
 			return true
 		}
-		closed := m == n // readable, yet nothing new: the peer has closed
 		n = m
-		return closed || n == len(b) || enough(b[:n])
+		return n == len(b) || enough(b[:n]) || closedByPeer(int(fd))
 	})
 	if failed != nil {
 		return n, failed
 	}
 	return n, err
+}
+
+// closedByPeer reports whether no more will come. Peeking leaves the end unseen
+// behind what it leaves unread, and the poller tells of it but once.
+func closedByPeer(fd int) bool {
+	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
+	n, err := unix.Poll(poll, 0)
+	return err == nil && n > 0
 }

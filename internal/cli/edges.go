@@ -41,7 +41,7 @@ on the wire.`,
 	}
 	dir, output := flagDir(c), flagFormat(c)
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
-		return withAdmin(cmd.Context(), *dir, func(admin controlv1connect.AdminServiceClient) error {
+		return withAdmin(*dir, func(admin controlv1connect.AdminServiceClient) error {
 			res, err := admin.ListEdges(cmd.Context(), &controlv1.ListEdgesRequest{})
 			if err != nil {
 				return err

@@ -34,7 +34,7 @@ func identityCommand() *cobra.Command {
 	}
 	dir, output := flagDir(c), flagFormat(c)
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
-		return withAdmin(cmd.Context(), *dir, func(admin controlv1connect.AdminServiceClient) error {
+		return withAdmin(*dir, func(admin controlv1connect.AdminServiceClient) error {
 			res, err := admin.ListIdentities(cmd.Context(), &controlv1.ListIdentitiesRequest{})
 			if err != nil {
 				return err

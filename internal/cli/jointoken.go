@@ -36,7 +36,7 @@ itself; this one is for a proxy started by other means, such as on another machi
 		if lifetime < time.Minute {
 			return fmt.Errorf("--lifetime %s: must be at least 1m", lifetime)
 		}
-		return withAdmin(cmd.Context(), *dir, func(admin controlv1connect.AdminServiceClient) error {
+		return withAdmin(*dir, func(admin controlv1connect.AdminServiceClient) error {
 			res, err := admin.CreateJoinToken(cmd.Context(), &controlv1.CreateJoinTokenRequest{
 				Namespace: namespace, Workload: name, Lifetime: int64(lifetime / time.Second)})
 			if err != nil {

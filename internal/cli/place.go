@@ -1,13 +1,11 @@
 package cli
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 
@@ -90,7 +88,7 @@ func (p place) bundle() (*snapshot.Bundle, error) {
 }
 
 // withAdmin calls the control plane of the mesh of a directory.
-func withAdmin(ctx context.Context, dir string, call func(controlv1connect.AdminServiceClient) error) error {
+func withAdmin(dir string, call func(controlv1connect.AdminServiceClient) error) error {
 	p, err := newPlace(dir)
 	if err != nil {
 		return err
@@ -99,7 +97,7 @@ func withAdmin(ctx context.Context, dir string, call func(controlv1connect.Admin
 	if err != nil {
 		return notRunning(p, dir, err)
 	}
-	err = p.answers(ctx)
+	err = p.runs()
 	if errors.Is(err, os.ErrPermission) {
 		return hint(fmt.Errorf("control plane of %s: %w", p.dir, err), "ask as the user who runs \"sealmesh up\", or as root")
 	}
@@ -111,20 +109,25 @@ func withAdmin(ctx context.Context, dir string, call func(controlv1connect.Admin
 	return call(admin)
 }
 
-// answers is nil if the control plane takes connections: the mesh runs.
-func (p place) answers(ctx context.Context) error {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", p.socket())
+// runs is nil if a process runs the mesh: it holds the lock.
+func (p place) runs() error {
+	lock, err := os.Open(p.lock())
 	if err != nil {
 		return err
 	}
-	return conn.Close()
+	defer lock.Close()
+	err = unix.Flock(int(lock.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil
+	}
+	return errors.Join(fs.ErrNotExist, err)
 }
 
 // notRunning says that a mesh does not run; dir is how the user named it.
 // The error is shown if it says more than that.
 func notRunning(p place, dir string, err error) error {
 	failed := fmt.Errorf("mesh %s is not running on this machine", p.dir)
-	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ECONNREFUSED) {
+	if !errors.Is(err, fs.ErrNotExist) {
 		failed = fmt.Errorf("%w: %w", failed, err)
 	}
 	return hint(failed, "start it with \"sealmesh up -f %s\", or name another directory with -f", dir)

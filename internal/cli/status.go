@@ -41,7 +41,7 @@ is ready, with the redirection rules that hold for them.`,
 			return err
 		}
 		// A process that was killed has left its last status behind.
-		if err := p.answers(cmd.Context()); err != nil && !errors.Is(err, os.ErrPermission) {
+		if err := p.runs(); err != nil && !errors.Is(err, os.ErrPermission) {
 			return notRunning(p, *dir, err)
 		}
 		b, err := os.ReadFile(p.status())

@@ -56,7 +56,7 @@ func trustShowCommand() *cobra.Command {
 	}
 	dir, output := flagDir(c), flagFormat(c)
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
-		return withAdmin(cmd.Context(), *dir, func(admin controlv1connect.AdminServiceClient) error {
+		return withAdmin(*dir, func(admin controlv1connect.AdminServiceClient) error {
 			objects, err := openObjects(*dir)
 			if err != nil {
 				return err

@@ -130,7 +130,7 @@ func (r *rotation) observe(ctx context.Context, state *ca.Rotation) error {
 		}
 		state.Observed = info.ModTime()
 	}
-	return withAdmin(ctx, r.dir, func(admin controlv1connect.AdminServiceClient) error {
+	return withAdmin(r.dir, func(admin controlv1connect.AdminServiceClient) error {
 		res, err := admin.ListIdentities(ctx, &controlv1.ListIdentitiesRequest{})
 		if err != nil {
 			return err

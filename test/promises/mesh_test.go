@@ -3,10 +3,12 @@ package promises
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -25,6 +27,7 @@ type mesh struct {
 
 	dir     string
 	objects objects
+	home    *lab.Host // where `sealmesh up` runs; nil for the machine itself
 
 	up     *exec.Cmd     // nil unless started
 	ended  chan struct{} // closed when up has ended
@@ -93,26 +96,40 @@ func (m *mesh) launch(tb testing.TB, args ...string) {
 	m.stdout, m.stderr, m.ended = newLines(), newLines(), make(chan struct{})
 	args = append([]string{"up", "-f", m.dir, "--log-format", "json", "--log-level", "debug", "--drain", "2s"}, args...)
 	m.up = exec.CommandContext(context.Background(), filepath.Join(bin, "sealmesh"), args...)
-	m.up.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// A test that is killed, or panics, takes it along.
+	m.up.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	stdout, err := m.up.StdoutPipe()
 	must(tb, err)
 	stderr, err := m.up.StderrPipe()
 	must(tb, err)
-	must(tb, m.up.Start())
-	read := make(chan struct{}, 2)
-	follow := func(l *lines, r interface{ Read([]byte) (int, error) }) {
-		l.follow(r)
-		read <- struct{}{}
-	}
-	go follow(m.stdout, stdout)
-	go follow(m.stderr, stderr)
+	started := make(chan error)
 	go func(cmd *exec.Cmd, ended chan struct{}) {
-		state, _ := cmd.Process.Wait() // before its pipes end: proxies hold them too
-		cmd.ProcessState = state
+		// Pdeathsig comes when the thread that forked ends: let it live as long.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := m.inHome(cmd.Start)
+		started <- err
+		if err != nil {
+			return
+		}
+		cmd.ProcessState, _ = cmd.Process.Wait() // not cmd.Wait: proxies hold its pipes, too
 		close(ended)
-		<-read
-		<-read
 	}(m.up, m.ended)
+	must(tb, <-started)
+	for l, pipe := range map[*lines]io.ReadCloser{m.stdout: stdout, m.stderr: stderr} {
+		go func() {
+			defer pipe.Close()
+			l.follow(pipe)
+		}()
+	}
+}
+
+// inHome calls f where `sealmesh up` is to run.
+func (m *mesh) inHome(f func() error) error {
+	if m.home == nil {
+		return f()
+	}
+	return m.home.Do(f)
 }
 
 // stop ends `sealmesh up` as Ctrl-C does, and checks that it ended well.

@@ -1,6 +1,7 @@
 package promises
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -61,10 +62,17 @@ func (m *mesh) killProxy(tb testing.TB, w *lab.Workload) {
 	eventually(tb, "end of the proxy", func() bool { return !runs(p.Pid) })
 }
 
-// runs reports whether a process has a program still: a zombie has none.
+// runs reports whether a process holds anything still. One that ends gives back its
+// program first and its sockets with its last thread.
 func runs(pid int) bool {
-	_, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/exe")
-	return err == nil
+	process := "/proc/" + strconv.Itoa(pid)
+	threads, err := os.ReadDir(process + "/task")
+	if err != nil || len(threads) > 1 {
+		return err == nil
+	}
+	stat, err := os.ReadFile(process + "/stat")
+	_, state, found := bytes.Cut(stat, []byte(") "))
+	return err == nil && found && state[0] != 'Z'
 }
 
 // On SIGHUP `sealmesh up` replaces each proxy by the program that is at its path by

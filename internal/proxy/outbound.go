@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -165,10 +164,20 @@ func handshakeFailed(peer string, err error) error {
 	if refusal, ok := errors.AsType[*policy.Refusal](err); ok {
 		return refusal
 	}
-	if alert, ok := errors.AsType[tls.AlertError](err); ok {
-		return refuse(policy.ReasonRefusedByPeer, peer, "peer ended the handshake: "+alert.Error())
+	if alert, ok := alertOf(err); ok {
+		return refuse(policy.ReasonRefusedByPeer, peer, "peer ended the handshake: "+alert)
 	}
 	return refuse(policy.ReasonHandshake, peer, err.Error())
+}
+
+// alertOf is the TLS alert by which the peer ended a connection. crypto/tls has no
+// type for it: tls.AlertError is of QUIC alone.
+func alertOf(err error) (alert string, ok bool) {
+	op, ok := errors.AsType[*net.OpError](err)
+	if !ok || op.Op != "remote error" {
+		return "", false
+	}
+	return op.Err.Error(), true
 }
 
 // outcome explains how a stream ended: nil if in order.
@@ -177,16 +186,16 @@ func outcome(l *link, reset, broken error) error {
 		return r
 	}
 	var byPeer *lane.ResetError
-	var alert tls.AlertError
+	alert, alerted := alertOf(broken)
 	switch {
 	case errors.As(reset, &byPeer) && byPeer.Code == lane.CodeRefused:
 		return refuse(policy.ReasonRefusedByPeer, l.peer.String(), "peer refused the stream")
 	case errors.As(reset, &byPeer) && byPeer.Code == lane.CodeUnreachable:
 		return refuse(policy.ReasonUnreachable, l.peer.String(), "peer could not reach the application")
-	case errors.As(broken, &alert):
+	case alerted:
 		// In TLS 1.3 a client learns only after its handshake that the server
 		// does not accept its certificate.
-		return refuse(policy.ReasonRefusedByPeer, l.peer.String(), "peer refused our certificate: "+alert.Error())
+		return refuse(policy.ReasonRefusedByPeer, l.peer.String(), "peer refused our certificate: "+alert)
 	case lane.IsProtocolError(broken):
 		return refuse(policy.ReasonProtocol, l.peer.String(), broken.Error())
 	case broken != nil:

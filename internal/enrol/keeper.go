@@ -239,7 +239,7 @@ func (k *keeper) guard() error {
 func (k *keeper) keeps(w Workload) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return !k.stopped && k.workload.sameProcesses(w)
+	return !k.stopped && k.workload.differOnlyInRules(w)
 }
 
 // change gives the workload other ports.

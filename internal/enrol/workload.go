@@ -15,6 +15,9 @@ import (
 // namespace, or of NetNS).
 type Workload struct {
 	Namespace, Name string
+	// ServiceAccount is part of its identity: with another one its proxy begins
+	// anew.
+	ServiceAccount string
 	// NetNS is the path of a network namespace; the own one if empty.
 	NetNS string
 	// User is a name or number, Cgroup a path below the mount of cgroup v2.
@@ -33,7 +36,7 @@ func FromObject(o mesh.Workload) (w Workload, local bool) {
 		return Workload{}, false
 	}
 	w = Workload{
-		Namespace: o.Metadata.Namespace, Name: o.Metadata.Name,
+		Namespace: o.Metadata.Namespace, Name: o.Metadata.Name, ServiceAccount: s.ServiceAccount,
 		NetNS: s.NetNS, User: s.User, Cgroup: s.Cgroup, SkipPorts: s.SkipPorts,
 	}
 	if !w.whole() {
@@ -48,9 +51,9 @@ func (w Workload) String() string { return w.Namespace + "/" + w.Name }
 // whole reports whether the workload is all of its namespace.
 func (w Workload) whole() bool { return w.User == "" && w.Cgroup == "" }
 
-// sameProcesses reports whether two workloads differ in their rules at most.
-func (w Workload) sameProcesses(o Workload) bool {
-	return w.NetNS == o.NetNS && w.User == o.User && w.Cgroup == o.Cgroup
+// differOnlyInRules reports whether the proxy of one workload can serve the other.
+func (w Workload) differOnlyInRules(o Workload) bool {
+	return w.ServiceAccount == o.ServiceAccount && w.NetNS == o.NetNS && w.User == o.User && w.Cgroup == o.Cgroup
 }
 
 // validate reports every problem of a list at once.

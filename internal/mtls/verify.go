@@ -80,7 +80,7 @@ func describe(err error, leaf *x509.Certificate, now time.Time) string {
 	case now.After(leaf.NotAfter):
 		return fmt.Sprintf("certificate expired at %s", leaf.NotAfter.UTC().Format(time.RFC3339))
 	case errors.As(err, &unknown):
-		return fmt.Sprintf("certificate (serial %x) chains to no trusted anchor", leaf.SerialNumber)
+		return fmt.Sprintf("certificate (serial %x) chains to no trusted anchor", leaf.SerialNumber.Bytes())
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return "a certificate of the issuer chain is outside its validity"
 	}

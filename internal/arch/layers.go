@@ -46,7 +46,7 @@ var (
 	}
 	feed    = []string{"./internal/feed", "./internal/sidecar/..."}
 	enrol   = []string{"./internal/enrol"}
-	proof   = []string{"./internal/capture/...", "./internal/verify/..."}
+	proof   = []string{"./internal/capture/...", "./internal/dissect/...", "./internal/verify/..."}
 	surface = []string{"./internal/cli/...", "./internal/demo/...", "./cmd/...", "./test/..."}
 
 	kubernetes = []string{"k8s.io/...", "sigs.k8s.io/controller-runtime/..."}

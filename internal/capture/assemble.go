@@ -33,6 +33,7 @@ func (a *assembler) add(s segment, packet int) {
 			return
 		}
 		f = newFlow(s)
+		f.Number = len(a.file.Flows) + 1
 		a.live[key] = f
 		a.file.Flows = append(a.file.Flows, f)
 	}
@@ -50,7 +51,7 @@ func (a *assembler) add(s segment, packet int) {
 
 // newFlow begins a flow with the first segment seen of it.
 func newFlow(s segment) *Flow {
-	f := &Flow{Client: s.src, Server: s.dst, Opened: s.syn, First: s.at}
+	f := &Flow{Proto: TCP, Client: s.src, Server: s.dst, Opened: s.syn, First: s.at}
 	f.ToServer.stream, f.ToClient.stream = &stream{}, &stream{}
 	answer := s.syn && s.acks
 	guess := !s.syn && s.src.Port() < s.dst.Port()

@@ -51,16 +51,47 @@ type Counts struct {
 	Excess int
 }
 
-// Flow is one TCP connection, or what was seen of it.
+// Proto is what carries a flow: the transport where it has ports, else the
+// protocol on top of IP or the link.
+type Proto string
+
+// Protocols with a meaning here. Any other IP protocol is "ip-" and its number.
+const (
+	TCP    Proto = "tcp"
+	UDP    Proto = "udp"
+	ICMP   Proto = "icmp" // echo only: all else is between machines, not workloads
+	ICMPv6 Proto = "icmpv6"
+	SCTP   Proto = "sctp"
+	ESP    Proto = "esp"    // RFC 4303, from its SPI on; also in UDP on port 4500
+	MACsec Proto = "macsec" // IEEE 802.1AE frames that are encrypted, from the SecTAG on
+)
+
+// Flow is one TCP connection, or all datagrams between two ends, or what was
+// seen of it.
 type Flow struct {
-	// Client opened the flow toward Server. Where Opened is false no SYN was
-	// seen, and the side with the higher port number is taken for the client.
+	// Number counts flows in the order of their first packets, from 1.
+	Number int
+	Proto  Proto
+	// Client opened the flow toward Server. Where Opened is false nothing shows
+	// who did: of TCP the side with the higher port number is taken for the
+	// client, of all else the sender of the first packet. Ports are 0 where the
+	// protocol has none.
 	Client, Server netip.AddrPort
 	Opened         bool
-	ToServer       Direction
-	ToClient       Direction
+	// MAC addresses in the same order, of a MACsec flow only: it has no others.
+	ClientMAC, ServerMAC [6]byte
+	// Vantage is the interface it was captured on, as the file or the live
+	// capture names it; a flow seen on two is two flows. Empty if there is one.
+	Vantage string
+	// Overlay is what the flow was carried in, the outermost first, such as
+	// "vxlan 42" or "gre, ipip"; empty if in nothing. VLANs are no overlay.
+	Overlay  string
+	ToServer Direction
+	ToClient Direction
 	// Reset: one side aborted the connection.
-	Reset       bool
+	Reset bool
+	// Evicted: given up before its end, to bound memory.
+	Evicted     bool
 	First, Last time.Time
 }
 
@@ -69,8 +100,9 @@ type Direction struct {
 	Packets int
 	// Bytes of payload on the wire; what was sent again counts again.
 	Bytes int64
-	// Chunks are the bytes kept, in order. A direction that was seen whole has
-	// one chunk, at offset 0; between two chunks bytes are missing.
+	// Chunks are the bytes kept, in order. Of TCP, a direction that was seen whole
+	// has one chunk, at offset 0, and between two chunks bytes are missing. Of all
+	// else each chunk is one datagram.
 	Chunks []Chunk
 	// Missing bytes were sent, as sequence and acknowledgement numbers show, but
 	// are not in the file.
@@ -84,12 +116,14 @@ type Direction struct {
 	stream *stream
 }
 
-// Chunk is a run of bytes without a gap.
+// Chunk is a run of bytes without a gap, or one datagram.
 type Chunk struct {
 	// Offset from the first byte of the direction; where Began is false, from
-	// the first byte seen.
+	// the first byte seen. Of datagrams, what came before this one was sent.
 	Offset int
 	Data   []byte
+	// Cut bytes of a datagram follow Data, but are not in the file.
+	Cut int
 
 	marks []mark
 }

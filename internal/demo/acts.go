@@ -23,7 +23,7 @@ var secret = []byte("test\n")
 
 // wire is what a capture of one exchange holds.
 type wire struct {
-	report verify.Report
+	report *verify.Report
 	stats  lab.CaptureStats
 	raw    []byte // the file itself
 }
@@ -73,7 +73,7 @@ func (s *stage) showPlaintext(ctx context.Context, show *narration) error {
 		return err
 	}
 	leak := claim{Text: "and so can everyone on the way", Evidence: doubts(w.report)}
-	for _, f := range w.report.Flows {
+	for f := range w.report.Flows() {
 		if f.Verdict == verify.Plaintext && f.Evidence.Hex == hex.EncodeToString(secret) {
 			leak.Mark = exposed
 			leak.Evidence = append([]string{fmt.Sprintf("%s is %q, packet %d", f.Evidence.Hex, secret, f.Evidence.Packet)}, path(f)...)
@@ -84,9 +84,9 @@ func (s *stage) showPlaintext(ctx context.Context, show *narration) error {
 }
 
 // doubts is what a report says against its own result.
-func doubts(r verify.Report) []string {
+func doubts(r *verify.Report) []string {
 	out := []string{string(r.Result)}
-	for _, f := range r.Flows {
+	for f := range r.Flows() {
 		switch {
 		case f.Reason != "":
 			out = append(out, f.Reason)
@@ -161,7 +161,7 @@ func (s *stage) showSealed(ctx context.Context, show *narration) error {
 	for _, c := range wireClaims(w) {
 		show.claim(c)
 	}
-	for _, f := range w.report.Flows {
+	for f := range w.report.Flows() {
 		if f.Verdict != verify.TLS {
 			continue // what it is instead has been claimed, and failed
 		}
@@ -185,7 +185,7 @@ func (s *stage) showSealed(ctx context.Context, show *narration) error {
 // nothing holds: a capture that saw nothing proves nothing.
 func wireClaims(w wire) []claim {
 	sealed := claimed(false, "the wire carries TLS 1.3", doubts(w.report)...)
-	for _, f := range w.report.Flows {
+	for f := range w.report.Flows() {
 		if w.report.Result != verify.Sealed || f.Verdict != verify.TLS {
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/sealmesh/sealmesh/internal/capture"
+	tlswire "github.com/sealmesh/sealmesh/internal/dissect/tls"
 )
 
 // How many readable bytes in a row are evidence. Of random bytes each is
@@ -58,23 +59,23 @@ func evidence(c capture.Chunk, at, length int) *Evidence {
 
 // beginsTLS reports whether a stream begins with a handshake record.
 func beginsTLS(stream []byte) bool {
-	all, _ := records(stream)
-	return len(all) > 0 && all[0].typ == typeHandshake
+	all, _ := tlswire.Records(stream)
+	return len(all) > 0 && all[0].Type == tlswire.TypeHandshake
 }
 
 // textInTLS finds readable bytes where TLS should have sealed them, and behind
 // the last record. The handshake itself is in clear by design: it is not judged.
 func textInTLS(stream []byte) (at, length int) {
-	all, rest := records(stream)
+	all, rest := tlswire.Records(stream)
 	for _, r := range all {
-		if r.typ != typeApplicationData {
+		if r.Type != tlswire.TypeApplicationData {
 			continue
 		}
-		if at, length := run(r.body, readableSealed); length > 0 {
-			return r.offset + at, length
+		if at, length := run(r.Body, readableSealed); length > 0 {
+			return r.Offset + at, length
 		}
-		if n := printablePrefix(r.body); n == len(r.body) && n >= readableWhole {
-			return r.offset, n
+		if n := printablePrefix(r.Body); n == len(r.Body) && n >= readableWhole {
+			return r.Offset, n
 		}
 	}
 	if at, length := text(rest); length > 0 {

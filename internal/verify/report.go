@@ -2,6 +2,8 @@ package verify
 
 import (
 	"fmt"
+	"iter"
+	"slices"
 
 	"github.com/sealmesh/sealmesh/internal/capture"
 )
@@ -11,22 +13,24 @@ type Result string
 
 // The results.
 const (
-	// Sealed: every flow with payload is.
+	// Sealed: every flow with payload is, or is exempt.
 	Sealed Result = "sealed"
-	// Leaked: at least one flow is plaintext.
+	// Leaked: at least one flow is plaintext and not exempt, or breaks an
+	// expectation.
 	Leaked Result = "plaintext"
 	// Inconclusive: no plaintext was found, but not enough was seen.
 	Inconclusive Result = "inconclusive"
 )
 
-// Report is the judgement of a capture, flow by flow.
+// Report is the judgement of a capture.
 type Report struct {
-	Result Result `json:"result"`
+	Result Result
 	// Doubts are the reasons of an inconclusive result; a plaintext may have
 	// some too.
-	Doubts   []string  `json:"doubts,omitempty"`
-	Coverage Coverage  `json:"coverage"`
-	Flows    []Finding `json:"flows"`
+	Doubts   []string
+	Coverage Coverage
+
+	findings []Finding
 }
 
 // Coverage is how much was seen.
@@ -39,25 +43,26 @@ type Coverage struct {
 	Midstream int `json:"midstream"`
 }
 
+// Flows are the findings in the order of their numbers.
+func (r *Report) Flows() iter.Seq[Finding] { return slices.Values(r.findings) }
+
 // Summarize judges everything in a capture file. dropped is the number of
 // packets that the capture lost.
-func Summarize(file *capture.File, dropped int) Report {
-	r := Report{Flows: []Finding{}, Coverage: Coverage{
-		Packets: file.Counts.Packets, Dropped: dropped, Flows: len(file.Flows),
-	}}
+func Summarize(file *capture.File, dropped int) *Report {
+	r := &Report{Coverage: Coverage{Packets: file.Counts.Packets, Dropped: dropped, Flows: len(file.Flows)}}
 	sealed, leaked, unknown := 0, 0, 0
 	for _, f := range file.Flows {
-		if !f.Opened {
+		found := Judge(f, Knowledge{})
+		r.findings = append(r.findings, found)
+		if found.Midstream {
 			r.Coverage.Midstream++
 		}
-		found := Judge(f)
-		r.Flows = append(r.Flows, found)
-		switch found.Verdict {
-		case TLS:
+		switch {
+		case found.Verdict.Seals():
 			sealed++
-		case Plaintext:
+		case found.Verdict == Plaintext:
 			leaked++
-		case Unknown:
+		case found.Verdict == Unknown:
 			unknown++
 		}
 	}

@@ -5,50 +5,47 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/sealmesh/sealmesh/internal/capture"
+	tlswire "github.com/sealmesh/sealmesh/internal/dissect/tls"
 )
 
-// Content types of records (RFC 8446, section 5.1).
-const (
-	typeChangeCipherSpec = 20
-	typeAlert            = 21
-	typeHandshake        = 22
-	typeApplicationData  = 23
-)
-
-// Bounds of a record's body (RFC 8446, section 5.2; RFC 5246, section 6.2.3).
-const (
-	recordHeader = 5
-	maxBody13    = 1<<14 + 256
-	maxBody12    = 1<<14 + 2048
-	// minSealed13 is the type byte and the tag of an AEAD.
-	minSealed13 = 1 + 16
-)
-
-// record is one TLS record; the last one of a stream may be cut off.
-type record struct {
-	typ    byte
-	offset int // of its body in the stream
-	body   []byte
-	whole  bool
-	length int // as its header says
+// judgeTLS recognises TLS by its hellos.
+func judgeTLS(f *capture.Flow, knows Knowledge, found *Finding) bool {
+	info, err := readTLS(f)
+	found.TLS = info
+	switch {
+	case judgeClear(f, knows, found):
+		return true
+	case err != nil:
+		found.Reason = err.Error()
+		return false
+	case tlswire.PlainSuite(info.Cipher):
+		found.Verdict, found.Protocol = Plaintext, "tls"
+		found.Evidence = &Evidence{Text: info.Cipher}
+	case strings.HasPrefix(info.Cipher, "0x"):
+		found.Verdict, found.Reason = Unknown, "whether cipher suite "+info.Cipher+" encrypts is not known here"
+	default:
+		found.Verdict, found.Seal = TLS, "tls"
+	}
+	return true
 }
 
-// records takes a stream apart, up to the first byte that cannot be TLS.
-func records(stream []byte) (all []record, rest []byte) {
-	offset := 0
-	for len(stream) >= recordHeader {
-		typ, length := stream[0], int(stream[3])<<8|int(stream[4])
-		if typ < typeChangeCipherSpec || typ > typeApplicationData || stream[1] != 3 || stream[2] > 3 || length == 0 || length > maxBody12 {
-			return all, stream
-		}
-		stream, offset = stream[recordHeader:], offset+recordHeader
-		n := min(length, len(stream))
-		all = append(all, record{typ: typ, offset: offset, body: stream[:n], whole: n == length, length: length})
-		stream, offset = stream[n:], offset+n
+// complete says why the kept bytes of a direction are not all there is of it, or
+// nil if they are. Nothing can be shown about a flow with holes.
+func complete(d *capture.Direction, name string) error {
+	switch {
+	case !d.Began:
+		return fmt.Errorf("the beginning of what the %s sent was not captured", name)
+	case d.Conflict:
+		return fmt.Errorf("the %s sent bytes again with another content", name)
+	case d.Missing > 0 && len(d.Start()) < capture.Window:
+		return fmt.Errorf("%d bytes of what the %s sent were not captured", d.Missing, name)
+	case len(d.Start()) == 0:
+		return fmt.Errorf("the %s sent nothing", name)
 	}
-	return all, stream
+	return nil
 }
 
 // readTLS reads the handshake of a flow, and holds every record that follows
@@ -58,8 +55,8 @@ func readTLS(f *capture.Flow) (*TLSInfo, error) {
 	if err := errors.Join(complete(&f.ToServer, "client"), complete(&f.ToClient, "server")); err != nil {
 		return nil, err
 	}
-	client, restC := records(f.ToServer.Start())
-	server, restS := records(f.ToClient.Start())
+	client, restC := tlswire.Records(f.ToServer.Start())
+	server, restS := tlswire.Records(f.ToClient.Start())
 	hello, err := firstClientHello(client)
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
@@ -72,19 +69,19 @@ func readTLS(f *capture.Flow) (*TLSInfo, error) {
 		return nil, fmt.Errorf("server: %w", err)
 	}
 	info := &TLSInfo{
-		Version:     versionName(answer.Version),
-		Cipher:      cipherName(answer.Cipher),
+		Version:     tlswire.VersionName(answer.Version),
+		Cipher:      tlswire.CipherName(answer.Cipher),
 		SNI:         hello.ServerName,
 		ALPNOffered: hello.Protocols,
 		Handshake:   "seen",
 		Random:      hex.EncodeToString(hello.Random[:]),
 	}
 	if answer.Group != 0 {
-		info.Group = groupName(answer.Group)
+		info.Group = tlswire.GroupName(answer.Group)
 	}
 	check := checkLegacy
-	if answer.Version == version13 {
-		check = func(side []record) error { return check13(side, retried) }
+	if answer.Version == tlswire.Version13 {
+		check = func(side []tlswire.Record) error { return check13(side, retried) }
 	}
 	if err := ended(restC, f.ToServer.Start()); err != nil {
 		return info, fmt.Errorf("client: %w", err)
@@ -102,14 +99,14 @@ func readTLS(f *capture.Flow) (*TLSInfo, error) {
 }
 
 // offered accepts an answer that a client with this hello would accept.
-func offered(hello ClientHello, answer ServerHello) error {
+func offered(hello tlswire.ClientHello, answer tlswire.ServerHello) error {
 	switch {
 	case !slices.Contains(hello.Ciphers, answer.Cipher):
-		return fmt.Errorf("answers with cipher suite %s, which was not offered", cipherName(answer.Cipher))
-	case answer.Version == version13 && !slices.Contains(hello.Versions, answer.Version):
+		return fmt.Errorf("answers with cipher suite %s, which was not offered", tlswire.CipherName(answer.Cipher))
+	case answer.Version == tlswire.Version13 && !slices.Contains(hello.Versions, answer.Version):
 		return errors.New("answers with TLS 1.3, which was not offered")
 	case answer.Group != 0 && !slices.Contains(hello.Groups, answer.Group):
-		return fmt.Errorf("answers with group %s, which was not offered", groupName(answer.Group))
+		return fmt.Errorf("answers with group %s, which was not offered", tlswire.GroupName(answer.Group))
 	}
 	return nil
 }
@@ -117,7 +114,7 @@ func offered(hello ClientHello, answer ServerHello) error {
 // ended accepts what is left of a stream behind its records: nothing, or a
 // header that the window cut off.
 func ended(rest, stream []byte) error {
-	if len(rest) == 0 || len(stream) == capture.Window && len(rest) < recordHeader {
+	if len(rest) == 0 || len(stream) == capture.Window && len(rest) < tlswire.RecordHeader {
 		return nil
 	}
 	return fmt.Errorf("%d bytes behind the last record are not TLS", len(rest))
@@ -125,14 +122,14 @@ func ended(rest, stream []byte) error {
 
 // check13 accepts what one side may send in TLS 1.3: its hello in clear, twice
 // if it was asked to retry, and from then on sealed records, at least one.
-func check13(side []record, retried bool) error {
+func check13(side []tlswire.Record, retried bool) error {
 	hellos, sealed := 1, 0
 	if retried {
 		hellos = 2
 	}
 	clear := handshakeOf(side)
 	for range hellos {
-		_, rest, err := message(clear)
+		_, rest, err := tlswire.Next(clear)
 		if err != nil {
 			return err
 		}
@@ -143,13 +140,13 @@ func check13(side []record, retried bool) error {
 	}
 	for _, r := range side {
 		switch {
-		case r.typ == typeApplicationData && (r.length < minSealed13 || r.length > maxBody13):
-			return fmt.Errorf("a sealed record of %d bytes, which TLS 1.3 does not have", r.length)
-		case r.typ == typeApplicationData:
+		case r.Type == tlswire.TypeApplicationData && (r.Length < tlswire.MinSealed13 || r.Length > tlswire.MaxBody13):
+			return fmt.Errorf("a sealed record of %d bytes, which TLS 1.3 does not have", r.Length)
+		case r.Type == tlswire.TypeApplicationData:
 			sealed++
-		case r.typ == typeChangeCipherSpec && r.whole && (r.length != 1 || r.body[0] != 1):
+		case r.Type == tlswire.TypeChangeCipherSpec && r.Whole && (r.Length != 1 || r.Body[0] != 1):
 			return errors.New("a change of cipher that TLS 1.3 does not have")
-		case r.typ == typeHandshake && sealed > 0:
+		case r.Type == tlswire.TypeHandshake && sealed > 0:
 			return errors.New("handshake in clear behind sealed records")
 		}
 	}
@@ -161,13 +158,13 @@ func check13(side []record, retried bool) error {
 
 // checkLegacy accepts what one side may send in TLS 1.2 and before: handshake in
 // clear, a change of cipher, and from then on sealed records, at least one.
-func checkLegacy(side []record) error {
+func checkLegacy(side []tlswire.Record) error {
 	changed, sealed := false, 0
 	for _, r := range side {
 		switch {
-		case r.typ == typeChangeCipherSpec:
+		case r.Type == tlswire.TypeChangeCipherSpec:
 			changed = true
-		case r.typ == typeApplicationData && !changed:
+		case r.Type == tlswire.TypeApplicationData && !changed:
 			return errors.New("application data before the handshake was completed")
 		case changed:
 			sealed++
@@ -180,79 +177,56 @@ func checkLegacy(side []record) error {
 }
 
 // handshakeOf joins the handshake records of a side; a message may span several.
-func handshakeOf(side []record) []byte {
+func handshakeOf(side []tlswire.Record) []byte {
 	var stream []byte
 	for _, r := range side {
-		if r.typ == typeHandshake {
-			stream = append(stream, r.body...)
+		if r.Type == tlswire.TypeHandshake {
+			stream = append(stream, r.Body...)
 		}
-		if r.typ == typeApplicationData {
+		if r.Type == tlswire.TypeApplicationData {
 			break
 		}
 	}
 	return stream
 }
 
-// Types of handshake messages (RFC 8446, section 4).
-const (
-	helloClient = 1
-	helloServer = 2
-)
-
 // firstClientHello reads the hello that a client begins with.
-func firstClientHello(side []record) (ClientHello, error) {
-	if len(side) == 0 || side[0].typ != typeHandshake {
-		return ClientHello{}, errors.New("does not begin with a TLS handshake")
+func firstClientHello(side []tlswire.Record) (tlswire.ClientHello, error) {
+	if len(side) == 0 || side[0].Type != tlswire.TypeHandshake {
+		return tlswire.ClientHello{}, errors.New("does not begin with a TLS handshake")
 	}
-	m, _, err := message(handshakeOf(side))
+	m, _, err := tlswire.Next(handshakeOf(side))
 	if err != nil {
-		return ClientHello{}, err
+		return tlswire.ClientHello{}, err
 	}
-	if m.typ != helloClient {
-		return ClientHello{}, fmt.Errorf("begins with handshake message %d, not a ClientHello", m.typ)
+	if m.Type != tlswire.HelloClient {
+		return tlswire.ClientHello{}, fmt.Errorf("begins with handshake message %d, not a ClientHello", m.Type)
 	}
-	return ParseClientHello(m.body)
+	return tlswire.ParseClientHello(m.Body)
 }
 
 // lastServerHello reads the hello that counts: the second one if the first asks
 // the client to retry.
-func lastServerHello(side []record) (hello ServerHello, retried bool, err error) {
-	if len(side) == 0 || side[0].typ != typeHandshake {
-		return ServerHello{}, false, errors.New("does not begin with a TLS handshake")
+func lastServerHello(side []tlswire.Record) (hello tlswire.ServerHello, retried bool, err error) {
+	if len(side) == 0 || side[0].Type != tlswire.TypeHandshake {
+		return tlswire.ServerHello{}, false, errors.New("does not begin with a TLS handshake")
 	}
 	stream := handshakeOf(side)
 	for {
-		m, rest, err := message(stream)
+		m, rest, err := tlswire.Next(stream)
 		if err != nil {
-			return ServerHello{}, retried, err
+			return tlswire.ServerHello{}, retried, err
 		}
-		if m.typ != helloServer {
-			return ServerHello{}, retried, fmt.Errorf("begins with handshake message %d, not a ServerHello", m.typ)
+		if m.Type != tlswire.HelloServer {
+			return tlswire.ServerHello{}, retried, fmt.Errorf("begins with handshake message %d, not a ServerHello", m.Type)
 		}
-		hello, err := ParseServerHello(m.body)
+		hello, err := tlswire.ParseServerHello(m.Body)
 		if err != nil {
-			return ServerHello{}, retried, err
+			return tlswire.ServerHello{}, retried, err
 		}
-		if hello.Random != retryRandom || retried {
+		if hello.Random != tlswire.RetryRandom || retried {
 			return hello, retried, nil
 		}
 		retried, stream = true, rest
 	}
-}
-
-// handshakeMessage is one message of a handshake.
-type handshakeMessage struct {
-	typ  byte
-	body []byte
-}
-
-// message takes the first message off a handshake stream.
-func message(stream []byte) (handshakeMessage, []byte, error) {
-	r := reader(stream)
-	typ, ok := r.u8()
-	body, ok2 := r.vector(3)
-	if !ok || !ok2 {
-		return handshakeMessage{}, nil, errors.New("the handshake breaks off")
-	}
-	return handshakeMessage{typ, body}, r, nil
 }

@@ -2,22 +2,19 @@
 // it, or not enough seen to say. It is pure: it takes what package capture read
 // and touches no file, network or clock.
 //
-//	no payload at all ───────────────────────────────────────────► silent
-//	both hellos, and every record after them as TLS has it,
-//	  with a cipher that encrypts and nothing readable inside ───► tls
-//	bytes that a person can read, outside of a handshake ────────► plaintext
-//	everything else, random-looking bytes included ──────────────► unknown
+//	flow ──► recognizers, in order, until one knows it ──► finding ──► ledger ──► report
+//	         tls.go dtls.go quic.go wireguard.go ssh.go        ledger.go  report.go
+//	         ipsec.go clear.go: what is left
 //
 // Calling something sealed that is not is the worst bug this package can have.
-// So a flow whose beginning was not captured, that has gaps or contradicting
-// bytes, or whose handshake did not complete is unknown, never tls; and one
-// readable piece makes plaintext of a flow that looks like TLS otherwise.
+// So what encrypts must be shown, by its own framing and in both directions;
+// whatever contradicts it makes the flow unknown; and one readable piece makes
+// it plaintext. High entropy is not encryption.
 package verify
 
 import (
-	"bytes"
-	"fmt"
-	"strings"
+	"net"
+	"net/netip"
 
 	"github.com/sealmesh/sealmesh/internal/capture"
 )
@@ -27,50 +24,164 @@ type Verdict string
 
 // The verdicts.
 const (
-	// TLS: both hellos were seen, and consistent records in both directions.
+	// TLS: both hellos were seen and consistent records in both directions, or
+	// only such records (TLSInfo.Handshake says which).
 	TLS Verdict = "tls"
+	// DTLS and QUIC: the same over datagrams.
+	DTLS Verdict = "dtls"
+	QUIC Verdict = "quic"
+	// WireGuard: a handshake pair, a handshake addressed to a known key, or
+	// several data messages of one session.
+	WireGuard Verdict = "wireguard"
+	// IPsec, MACsec and SSH: recognised by their own framing.
+	IPsec  Verdict = "ipsec"
+	MACsec Verdict = "macsec"
+	SSH    Verdict = "ssh"
 	// Plaintext: the evidence is the bytes.
 	Plaintext Verdict = "plaintext"
-	// Unknown: neither could be shown. High entropy is not encryption.
+	// Unknown: neither could be shown.
 	Unknown Verdict = "unknown"
 	// Silent: no payload in either direction.
 	Silent Verdict = "silent"
 )
 
+// Verdicts are all there are, those that seal first.
+var Verdicts = []Verdict{TLS, WireGuard, DTLS, QUIC, IPsec, MACsec, SSH, Plaintext, Unknown, Silent}
+
+// Seals reports whether v is one of the verdicts that say a flow is encrypted.
+func (v Verdict) Seals() bool {
+	switch v {
+	case TLS, DTLS, QUIC, WireGuard, IPsec, MACsec, SSH:
+		return true
+	}
+	return false
+}
+
 // Finding is the judgement of one flow.
 type Finding struct {
-	// Src opened the flow toward Dst, as far as the capture tells: "ip:port".
-	Src     string  `json:"src"`
-	Dst     string  `json:"dst"`
-	Proto   string  `json:"proto"` // "tcp"
-	Verdict Verdict `json:"verdict"`
-	// Seal is "tls", or empty if the flow was not found sealed.
+	// Number of the flow in the capture, from 1; "sealmesh follow" takes it.
+	Number int `json:"number"`
+	// Src opened the flow toward Dst, as far as the capture tells: "ip:port", an
+	// address alone where the protocol has no ports, or a MAC address.
+	Src     string        `json:"src"`
+	Dst     string        `json:"dst"`
+	Proto   capture.Proto `json:"proto"`
+	Verdict Verdict       `json:"verdict"`
+	// Seal is "mtls" if proxies attest both ends, else the verdict if that is one
+	// that seals, else empty. It is empty too where what encrypts is broken
+	// (see Weak) or proves nobody's identity.
 	Seal string `json:"seal"`
-	// TLS is set if both hellos were read, whatever the verdict.
-	TLS *TLSInfo `json:"tls,omitempty"`
-	// Protocol of a plaintext: "http", "text", or "tls" for TLS that does not
-	// encrypt.
-	Protocol string    `json:"protocol,omitempty"`
-	Evidence *Evidence `json:"evidence,omitempty"`
+	// Protocol inside or instead: "http", "postgresql", "text", …; of TLS that
+	// does not encrypt "tls".
+	Protocol string `json:"protocol,omitempty"`
+	// TLS is what the hellos said, of TLS, DTLS and QUIC, whatever the verdict.
+	TLS       *TLSInfo       `json:"tls,omitempty"`
+	WireGuard *WireGuardInfo `json:"wireguard,omitempty"`
+	SSH       *SSHInfo       `json:"ssh,omitempty"`
+	// Upgrade is set if another protocol led to TLS in the same connection.
+	Upgrade  *Upgrade     `json:"upgrade,omitempty"`
+	Attested *Attestation `json:"attested,omitempty"`
+	Evidence *Evidence    `json:"evidence,omitempty"`
+	// Weak says what of the seal is out of date or broken, such as "SSL 3.0".
+	Weak []string `json:"weak,omitempty"`
 	// Reason says why the verdict is unknown.
 	Reason string `json:"reason,omitempty"`
+	// Notes are worth knowing and change no verdict.
+	Notes []string `json:"notes,omitempty"`
+	// Vantage and Overlay: see capture.Flow.
+	Vantage string `json:"vantage,omitempty"`
+	Overlay string `json:"overlay,omitempty"`
 	// Packets and Bytes of payload, from Src and from Dst.
 	Packets [2]int   `json:"packets"`
 	Bytes   [2]int64 `json:"bytes"`
+	// Midstream: its beginning was not captured. OneWay: only one direction was.
+	Midstream bool `json:"midstream,omitempty"`
+	OneWay    bool `json:"one_way,omitempty"`
+	// Exempt is the reason of the exemption that covers it, or empty.
+	Exempt string `json:"exempt"`
+	// Violates says which expectation the flow does not meet, and how.
+	Violates string `json:"violates,omitempty"`
 }
 
 // TLSInfo is what the hellos of a connection say.
 type TLSInfo struct {
-	Version     string   `json:"version"` // "1.3"
-	Cipher      string   `json:"cipher"`
-	Group       string   `json:"group,omitempty"` // TLS 1.3 only
+	// Version is "1.3", "1.2", …; "SSL 3.0", "SSL 2.0".
+	Version string `json:"version,omitempty"`
+	// Cipher suite by its IANA name.
+	Cipher string `json:"cipher,omitempty"`
+	// Group of the key exchange by its IANA name, as far as it was in clear.
+	Group       string   `json:"group,omitempty"`
 	SNI         string   `json:"sni,omitempty"`
 	ALPNOffered []string `json:"alpn_offered,omitempty"`
-	// Handshake is "seen".
+	// ALPN that was agreed on, as far as it was in clear: before TLS 1.3.
+	ALPN string `json:"alpn,omitempty"`
+	// Handshake is "seen", or "unseen" if only records were.
 	Handshake string `json:"handshake"`
+	// Resumed by a session or a ticket; Retried by a HelloRetryRequest; ECH:
+	// the client sent an encrypted hello, so that SNI is the public name.
+	Resumed bool `json:"resumed,omitempty"`
+	Retried bool `json:"retried,omitempty"`
+	ECH     bool `json:"ech,omitempty"`
+	// ServerCert and ClientCert are the leaf certificates, as far as they were
+	// in clear: before TLS 1.3. ClientCertRequested likewise.
+	ServerCert          *Certificate `json:"server_certificate,omitempty"`
+	ClientCert          *Certificate `json:"client_certificate,omitempty"`
+	ClientCertRequested bool         `json:"client_certificate_requested,omitempty"`
+	// Alert in clear, such as "client: handshake_failure".
+	Alert string `json:"alert,omitempty"`
 	// Random of the ClientHello in hex, by which a proxy's own record of the
 	// connection is found.
-	Random string `json:"random"`
+	Random string `json:"random,omitempty"`
+	// Wire version of QUIC, such as "v1".
+	QUICVersion string `json:"quic_version,omitempty"`
+}
+
+// Certificate is what tells one from another.
+type Certificate struct {
+	Subject  string   `json:"subject"`
+	Issuer   string   `json:"issuer"`
+	Names    []string `json:"names,omitempty"` // DNS, IP and URI
+	NotAfter string   `json:"not_after"`       // RFC 3339
+	SHA256   string   `json:"sha256"`
+}
+
+// WireGuardInfo is what is seen of a WireGuard session.
+type WireGuardInfo struct {
+	// Handshake is "seen" or "unseen".
+	Handshake string `json:"handshake"`
+	// Client and Server are the names of the public keys that handshake messages
+	// were addressed to, where they are known, by mac1.
+	Client string `json:"client,omitempty"`
+	Server string `json:"server,omitempty"`
+	// Messages of data.
+	Messages int `json:"messages"`
+}
+
+// SSHInfo is what both ends of SSH agreed on in clear.
+type SSHInfo struct {
+	Client string `json:"client"` // software, from the banner
+	Server string `json:"server"`
+	Kex    string `json:"kex,omitempty"`
+	Cipher string `json:"cipher,omitempty"` // both directions, "a / b" if they differ
+}
+
+// Upgrade is what stood in clear before TLS began in the same connection.
+type Upgrade struct {
+	// From is the protocol: "smtp", "imap", "pop3", "xmpp", "ldap", "ftp", "irc",
+	// "postgresql", "mysql", "proxy" (the PROXY protocol), "http-connect".
+	From string `json:"from"`
+	// Bytes in clear, from Src and from Dst.
+	Bytes [2]int64 `json:"bytes"`
+}
+
+// Attestation is what the proxies say of a flow. It is their word, not seen on
+// the wire.
+type Attestation struct {
+	// Client and Server are SPIFFE IDs.
+	Client string `json:"client"`
+	Server string `json:"server"`
+	// By says whose word it is: "client", "server" or "both".
+	By string `json:"by"`
 }
 
 // Evidence is the bytes that show a plaintext.
@@ -80,39 +191,64 @@ type Evidence struct {
 	Hex  string `json:"hex"`
 	// Packet is the number of the packet in the file, from 1.
 	Packet int `json:"packet"`
+	// From is "client" or "server".
+	From string `json:"from"`
+}
+
+// Knowledge is what a judge may know beside the flow itself.
+type Knowledge struct {
+	// WireGuardKeys are public keys by the name to show for them.
+	WireGuardKeys map[string][32]byte
+}
+
+// recognizer fills a finding and returns true if it knows what the flow is.
+type recognizer func(*capture.Flow, Knowledge, *Finding) bool
+
+// recognizers of a protocol, in order; what none knows is unknown.
+func recognizers(p capture.Proto) []recognizer {
+	switch p {
+	case capture.TCP:
+		return []recognizer{judgeSSH, judgeTLS, judgeClear}
+	case capture.UDP:
+		return []recognizer{judgeWireGuard, judgeQUIC, judgeDTLS, judgeIPsec, judgeClear}
+	case capture.ESP:
+		return []recognizer{judgeIPsec, judgeClear}
+	case capture.MACsec:
+		return []recognizer{judgeMACsec, judgeClear}
+	}
+	return []recognizer{judgeClear}
 }
 
 // Judge judges one flow.
-func Judge(f *capture.Flow) Finding {
-	found := Finding{
-		Src: f.Client.String(), Dst: f.Server.String(), Proto: "tcp",
-		Packets: [2]int{f.ToServer.Packets, f.ToClient.Packets},
-		Bytes:   [2]int64{f.ToServer.Bytes, f.ToClient.Bytes},
-	}
+func Judge(f *capture.Flow, knows Knowledge) Finding {
+	found := describe(f)
 	if silent(&f.ToServer) && silent(&f.ToClient) {
 		found.Verdict = Silent
 		return found
 	}
-	if speaksSSH(&f.ToServer) && speaksSSH(&f.ToClient) {
-		found.Verdict, found.Reason = Unknown, "ssh, whose records are not read here"
-		return found
+	for _, recognize := range recognizers(f.Proto) {
+		if recognize(f, knows, &found) {
+			return found
+		}
 	}
-	conn, err := readTLS(f)
-	found.TLS = conn
-	if protocol, evidence := readable(f); evidence != nil {
-		found.Verdict, found.Protocol, found.Evidence = Plaintext, protocol, evidence
-		return found
+	found.Verdict = Unknown
+	if found.Reason == "" {
+		found.Reason = "neither readable nor of a form that is known to encrypt"
 	}
-	switch {
-	case err != nil:
-		found.Verdict, found.Reason = Unknown, err.Error()
-	case plainSuite(conn.Cipher):
-		found.Verdict, found.Protocol = Plaintext, "tls"
-		found.Evidence = &Evidence{Text: conn.Cipher}
-	case strings.HasPrefix(conn.Cipher, "0x"):
-		found.Verdict, found.Reason = Unknown, "whether cipher suite "+conn.Cipher+" encrypts is not known here"
-	default:
-		found.Verdict, found.Seal = TLS, "tls"
+	return found
+}
+
+// describe is what is known of a flow before it is judged.
+func describe(f *capture.Flow) Finding {
+	found := Finding{
+		Number: f.Number,
+		Src:    end(f.Proto, f.Client, f.ClientMAC), Dst: end(f.Proto, f.Server, f.ServerMAC),
+		Proto:   f.Proto,
+		Vantage: f.Vantage, Overlay: f.Overlay,
+		Packets:   [2]int{f.ToServer.Packets, f.ToClient.Packets},
+		Bytes:     [2]int64{f.ToServer.Bytes, f.ToClient.Bytes},
+		Midstream: f.Proto == capture.TCP && !f.Opened,
+		OneWay:    f.ToServer.Packets == 0 || f.ToClient.Packets == 0,
 	}
 	return found
 }
@@ -120,24 +256,13 @@ func Judge(f *capture.Flow) Finding {
 // silent reports whether a direction carried no byte, seen or unseen.
 func silent(d *capture.Direction) bool { return d.Bytes == 0 && d.Missing == 0 }
 
-// complete says why the kept bytes of a direction are not all there is of it, or
-// nil if they are. Nothing can be shown about a flow with holes.
-func complete(d *capture.Direction, name string) error {
+// end is one side of a flow as a person writes it.
+func end(p capture.Proto, a netip.AddrPort, mac [6]byte) string {
 	switch {
-	case !d.Began:
-		return fmt.Errorf("the beginning of what the %s sent was not captured", name)
-	case d.Conflict:
-		return fmt.Errorf("the %s sent bytes again with another content", name)
-	case d.Missing > 0 && len(d.Start()) < capture.Window:
-		return fmt.Errorf("%d bytes of what the %s sent were not captured", d.Missing, name)
-	case len(d.Start()) == 0:
-		return fmt.Errorf("the %s sent nothing", name)
+	case p == capture.MACsec:
+		return net.HardwareAddr(mac[:]).String()
+	case p == capture.TCP || p == capture.UDP || p == capture.SCTP:
+		return a.String()
 	}
-	return nil
-}
-
-// speaksSSH reports whether a direction begins with the banner of RFC 4253,
-// section 4.2.
-func speaksSSH(d *capture.Direction) bool {
-	return bytes.HasPrefix(d.Start(), []byte("SSH-2.0-"))
+	return a.Addr().String()
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/sealmesh/sealmesh/internal/capture"
+	tlswire "github.com/sealmesh/sealmesh/internal/dissect/tls"
 )
 
 // recording is a connection that keeps what its side sends.
@@ -106,7 +107,7 @@ func configs(t testing.TB) (client, server *tls.Config) {
 
 // flow is a flow seen whole.
 func flow(toServer, toClient []byte) *capture.Flow {
-	return &capture.Flow{Opened: true, ToServer: direction(toServer), ToClient: direction(toClient)}
+	return &capture.Flow{Proto: capture.TCP, Opened: true, ToServer: direction(toServer), ToClient: direction(toClient)}
 }
 
 func direction(b []byte) capture.Direction {
@@ -138,7 +139,7 @@ func TestRealHandshakesAreRead(t *testing.T) {
 				client, server := configs(t)
 				tc.tune(client, server)
 				toServer, toClient, state := handshake(t, client, server, payload)
-				found := Judge(flow(toServer, toClient))
+				found := Judge(flow(toServer, toClient), Knowledge{})
 				if found.Verdict != TLS || found.Seal != "tls" {
 					t.Fatalf("found %+v", found)
 				}
@@ -177,8 +178,8 @@ func TestNothingElseIsCalledSealed(t *testing.T) {
 		{"answer without a hello", flow(nil, toClient), Unknown, "client sent nothing"},
 		{"answered in another protocol", flow(toServer, []byte{0, 1, 2, 255}), Unknown, "does not begin with a TLS handshake"},
 		{"answered in clear", flow(toServer, []byte("HTTP/1.1 400 Bad Request\r\n")), Plaintext, "HTTP/1.1 400"},
-		{"cut off behind the hello", flow(upTo(t, toServer, typeApplicationData), toClient), Unknown, "not completed"},
-		{"cut off before the client's change of cipher", flow(upTo(t, toServer12, typeChangeCipherSpec), toClient12), Unknown, "not completed"},
+		{"cut off behind the hello", flow(upTo(t, toServer, tlswire.TypeApplicationData), toClient), Unknown, "not completed"},
+		{"cut off before the client's change of cipher", flow(upTo(t, toServer12, tlswire.TypeChangeCipherSpec), toClient12), Unknown, "not completed"},
 		{"clear bytes behind the records", flow(append(bytes.Clone(toServer), "test\n"...), toClient), Plaintext, "test"},
 		{"binary bytes behind the records", flow(toServer, append(bytes.Clone(toClient), 0, 1, 2, 3, 4, 5)), Unknown, "6 bytes behind the last record"},
 		{"clear bytes before the handshake", flow(append([]byte("STARTTLS\r\n"), toServer...), append([]byte("220 ready\r\n"), toClient...)), Plaintext, "STARTTLS"},
@@ -187,24 +188,24 @@ func TestNothingElseIsCalledSealed(t *testing.T) {
 		{"a sealed record without room for a tag", flow(withBody(t, toServer, "test\n"), toClient), Unknown, "5 bytes"},
 		{"a suite that does not encrypt", withSuite(t, toServer, toClient, 0xC0B4), Plaintext, "TLS_SHA256_SHA256"},
 		{"a suite nobody knows", withSuite(t, toServer, toClient, 0xFEFE), Unknown, "0xFEFE"},
-		{"a suite that was not offered", flow(toServer, patched(t, toClient, helloServer, suiteOffset, 0xC0B4)), Unknown, "not offered"},
+		{"a suite that was not offered", flow(toServer, patched(t, toClient, tlswire.HelloServer, suiteOffset, 0xC0B4)), Unknown, "not offered"},
 		{"clear handshake behind the hello", flow(toServer, insertHandshake(t, toClient)), Unknown, "handshake in clear"},
 		{"joined late", late(flow(toServer, toClient)), Unknown, "beginning"},
 		{"bytes missing", missing(flow(toServer, toClient)), Unknown, "7 bytes"},
 		{"bytes sent again with another content", conflicting(flow(toServer, toClient)), Unknown, "another content"},
 		{"text", flow([]byte("test\n"), nil), Plaintext, "test"},
-		{"text only behind a gap", &capture.Flow{ToServer: capture.Direction{Bytes: 9, Began: true, Missing: 4,
+		{"text only behind a gap", &capture.Flow{Proto: capture.TCP, ToServer: capture.Direction{Bytes: 9, Began: true, Missing: 4,
 			Chunks: []capture.Chunk{{Offset: 4, Data: []byte("test\n")}}}}, Plaintext, "test"},
 		{"text in another language", flow([]byte("Grüße aus Köln\n"), nil), Plaintext, "Grüße"},
 		{"text among binary", flow([]byte("\x00\x01\x02\xffmysql_native_password\x00"), nil), Plaintext, "mysql_native"},
 		{"random bytes", flow(random(t), random(t)), Unknown, "does not begin"},
 		{"ssh", flow([]byte("SSH-2.0-a\r\n"), []byte("SSH-2.0-b\r\n")), Unknown, "ssh"},
 		{"ssh from one side only", flow([]byte("SSH-2.0-a\r\n"), []byte("hello\r\n")), Plaintext, "SSH-2.0"},
-		{"nothing captured but acknowledged", &capture.Flow{ToServer: capture.Direction{Began: true, Missing: 5}}, Unknown, "5 bytes"},
+		{"nothing captured but acknowledged", &capture.Flow{Proto: capture.TCP, ToServer: capture.Direction{Began: true, Missing: 5}}, Unknown, "5 bytes"},
 		{"no payload", flow(nil, nil), Silent, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			found := Judge(tc.flow)
+			found := Judge(tc.flow, Knowledge{})
 			said := found.Reason
 			if found.Evidence != nil {
 				said = found.Evidence.Text
@@ -222,10 +223,10 @@ func TestNothingElseIsCalledSealed(t *testing.T) {
 // upTo is a stream's records before the first of a type.
 func upTo(t *testing.T, stream []byte, typ byte) []byte {
 	t.Helper()
-	all, _ := records(stream)
+	all, _ := tlswire.Records(stream)
 	for _, r := range all {
-		if r.typ == typ {
-			return stream[:r.offset-recordHeader]
+		if r.Type == typ {
+			return stream[:r.Offset-tlswire.RecordHeader]
 		}
 	}
 	t.Fatalf("no record of type %d", typ)
@@ -235,7 +236,7 @@ func upTo(t *testing.T, stream []byte, typ byte) []byte {
 // withBody adds a record that claims to be sealed.
 func withBody(t *testing.T, stream []byte, body string) []byte {
 	t.Helper()
-	header := []byte{typeApplicationData, 3, 3, byte(len(body) >> 8), byte(len(body))}
+	header := []byte{tlswire.TypeApplicationData, 3, 3, byte(len(body) >> 8), byte(len(body))}
 	return append(append(bytes.Clone(stream), header...), body...)
 }
 
@@ -246,10 +247,10 @@ const suiteOffset = 2 + 32 + 1 + 32 // version, random, session of 32 bytes
 func patched(t *testing.T, stream []byte, typ byte, offset int, value uint16) []byte {
 	t.Helper()
 	stream = bytes.Clone(stream)
-	if stream[recordHeader] != typ {
-		t.Fatalf("begins with message %d", stream[recordHeader])
+	if stream[tlswire.RecordHeader] != typ {
+		t.Fatalf("begins with message %d", stream[tlswire.RecordHeader])
 	}
-	at := recordHeader + 4 + offset
+	at := tlswire.RecordHeader + 4 + offset
 	stream[at], stream[at+1] = byte(value>>8), byte(value)
 	return stream
 }
@@ -258,15 +259,15 @@ func patched(t *testing.T, stream []byte, typ byte, offset int, value uint16) []
 func withSuite(t *testing.T, toServer, toClient []byte, suite uint16) *capture.Flow {
 	t.Helper()
 	const inClientHello = suiteOffset + 2 // behind the length of the list
-	return flow(patched(t, toServer, helloClient, inClientHello, suite), patched(t, toClient, helloServer, suiteOffset, suite))
+	return flow(patched(t, toServer, tlswire.HelloClient, inClientHello, suite), patched(t, toClient, tlswire.HelloServer, suiteOffset, suite))
 }
 
 // insertHandshake puts a message in clear behind the first record.
 func insertHandshake(t *testing.T, stream []byte) []byte {
 	t.Helper()
-	all, _ := records(stream)
-	end := all[0].offset + all[0].length
-	message := []byte{typeHandshake, 3, 3, 0, 4, 8, 0, 0, 0}
+	all, _ := tlswire.Records(stream)
+	end := all[0].Offset + all[0].Length
+	message := []byte{tlswire.TypeHandshake, 3, 3, 0, 4, 8, 0, 0, 0}
 	return append(append(bytes.Clone(stream[:end]), message...), stream[end:]...)
 }
 
@@ -326,8 +327,8 @@ func TestSummary(t *testing.T) {
 			if report.Result != tc.want || (tc.want == Inconclusive) != (len(report.Doubts) > 0) && tc.want != Leaked {
 				t.Errorf("%s, doubts %q; want %s", report.Result, report.Doubts, tc.want)
 			}
-			if len(report.Flows) != len(tc.file.Flows) || report.Coverage.Flows != len(tc.file.Flows) {
-				t.Errorf("%d flows judged, %d counted, of %d", len(report.Flows), report.Coverage.Flows, len(tc.file.Flows))
+			if len(report.findings) != len(tc.file.Flows) || report.Coverage.Flows != len(tc.file.Flows) {
+				t.Errorf("%d flows judged, %d counted, of %d", len(report.findings), report.Coverage.Flows, len(tc.file.Flows))
 			}
 		})
 	}
@@ -352,14 +353,14 @@ func FuzzJudge(f *testing.F) {
 	f.Add([]byte{22, 3, 1, 0, 4, 1, 0, 0, 0}, []byte{22, 3, 3, 0, 4, 2, 0, 0, 0, 23, 3, 3, 0, 17})
 	f.Add([]byte("SSH-2.0-x"), []byte("SSH-2.0-y"))
 	f.Fuzz(func(t *testing.T, toServer, toClient []byte) {
-		found := Judge(flow(toServer, toClient))
+		found := Judge(flow(toServer, toClient), Knowledge{})
 		if found.Verdict != TLS {
 			return
 		}
-		if toServer[0] != typeHandshake || toClient[0] != typeHandshake || found.TLS == nil {
+		if toServer[0] != tlswire.TypeHandshake || toClient[0] != tlswire.TypeHandshake || found.TLS == nil {
 			t.Errorf("sealed without handshake: %+v", found)
 		}
-		again := Judge(flow(append(bytes.Clone(toServer), "test\n"...), toClient))
+		again := Judge(flow(append(bytes.Clone(toServer), "test\n"...), toClient), Knowledge{})
 		if len(toServer) < capture.Window && again.Verdict == TLS && endsWhole(toServer) {
 			t.Error("sealed in spite of text behind the last record")
 		}
@@ -368,8 +369,8 @@ func FuzzJudge(f *testing.F) {
 
 // endsWhole reports whether a stream's last record is complete.
 func endsWhole(stream []byte) bool {
-	all, _ := records(stream)
-	return all[len(all)-1].whole
+	all, _ := tlswire.Records(stream)
+	return all[len(all)-1].Whole
 }
 
 func both(a, b []byte) [][]byte { return [][]byte{a, b} }
@@ -378,12 +379,12 @@ func both(a, b []byte) [][]byte { return [][]byte{a, b} }
 func FuzzHello(f *testing.F) {
 	client, server := configs(f)
 	for _, stream := range both(handshakeBytes(f, client, server)) {
-		all, _ := records(stream)
-		f.Add(all[0].body[4:])
+		all, _ := tlswire.Records(stream)
+		f.Add(all[0].Body[4:])
 	}
 	f.Add(make([]byte, 64))
 	f.Fuzz(func(_ *testing.T, body []byte) {
-		_, _ = ParseClientHello(body)
-		_, _ = ParseServerHello(body)
+		_, _ = tlswire.ParseClientHello(body)
+		_, _ = tlswire.ParseServerHello(body)
 	})
 }

@@ -25,7 +25,7 @@ import (
 
 // wire carries a line over a captured connection, which wrap may seal, and
 // returns the capture's path and the report on it.
-func wire(t *testing.T, wrap func(client, server net.Conn) (net.Conn, net.Conn)) (string, Report) {
+func wire(t *testing.T, wrap func(client, server net.Conn) (net.Conn, net.Conn)) (string, *Report) {
 	t.Helper()
 	l := lab.T(t, lab.Config{Nodes: 2})
 	sender, receiver := l.Workload(t, l.Nodes[0], "sender"), l.Workload(t, l.Nodes[1], "receiver")
@@ -85,10 +85,10 @@ func talk(t *testing.T, sender, receiver *lab.Workload, wrap func(client, server
 
 func TestPlaintextOnTheWireIsFound(t *testing.T) {
 	_, report := wire(t, func(c, s net.Conn) (net.Conn, net.Conn) { return c, s })
-	if report.Result != Leaked || len(report.Flows) != 1 {
+	if report.Result != Leaked || len(report.findings) != 1 {
 		t.Fatalf("report %+v", report)
 	}
-	found := report.Flows[0]
+	found := report.findings[0]
 	if found.Evidence == nil || found.Evidence.Text != `this is a test\n` || found.Evidence.Packet != 4 || found.Dst != "10.77.2.11:2929" {
 		t.Errorf("found %+v, evidence %+v", found, found.Evidence)
 	}
@@ -97,10 +97,10 @@ func TestPlaintextOnTheWireIsFound(t *testing.T) {
 func TestTLSOnTheWireIsReadAsTsharkReadsIt(t *testing.T) {
 	client, server := configs(t)
 	path, report := wire(t, func(c, s net.Conn) (net.Conn, net.Conn) { return tls.Client(c, client), tls.Server(s, server) })
-	if report.Result != Sealed || len(report.Flows) != 1 {
+	if report.Result != Sealed || len(report.findings) != 1 {
 		t.Fatalf("report %+v", report)
 	}
-	info := report.Flows[0].TLS
+	info := report.findings[0].TLS
 	if info.Group != "X25519MLKEM768" || info.Version != "1.3" {
 		t.Errorf("info %+v", info)
 	}

@@ -1,4 +1,6 @@
-package verify
+// Package tls takes apart what TLS says in clear, as bytes on the wire: records,
+// hellos, names. It keeps no state, and judges nothing.
+package tls
 
 import (
 	"errors"
@@ -38,9 +40,9 @@ type ServerHello struct {
 	Group uint16
 }
 
-// retryRandom marks a ServerHello that asks for another ClientHello: the SHA-256
+// RetryRandom marks a ServerHello that asks for another ClientHello: the SHA-256
 // of "HelloRetryRequest" (RFC 8446, section 4.1.3).
-var retryRandom = [32]byte{
+var RetryRandom = [32]byte{
 	0xCF, 0x21, 0xAD, 0x74, 0xE5, 0x9A, 0x61, 0x11, 0xBE, 0x1D, 0x8C, 0x02, 0x1E, 0x65, 0xB8, 0x91,
 	0xC2, 0xA2, 0x11, 0x16, 0x7A, 0xBB, 0x8C, 0x5E, 0x07, 0x9E, 0x09, 0xE2, 0xC8, 0xA8, 0x33, 0x9C,
 }

@@ -1,4 +1,4 @@
-package verify
+package tls
 
 import (
 	"crypto/tls"
@@ -6,10 +6,11 @@ import (
 	"strings"
 )
 
-const version13 = tls.VersionTLS13
+// Version13 is TLS 1.3 on the wire.
+const Version13 = tls.VersionTLS13
 
-// versionName is "1.3", or "0x7F1C" for a draft.
-func versionName(v uint16) string {
+// VersionName is "1.3", or "0x7F1C" for a draft.
+func VersionName(v uint16) string {
 	switch v {
 	case tls.VersionTLS10:
 		return "1.0"
@@ -23,17 +24,17 @@ func versionName(v uint16) string {
 	return fmt.Sprintf("0x%04X", v)
 }
 
-// cipherName is the IANA name of a cipher suite, or its number in hex.
-func cipherName(c uint16) string {
+// CipherName is the IANA name of a cipher suite, or its number in hex.
+func CipherName(c uint16) string {
 	if name, ok := suites[c]; ok {
 		return name
 	}
 	return tls.CipherSuiteName(c)
 }
 
-// plainSuite reports whether a cipher suite of this name protects integrity at
+// PlainSuite reports whether a cipher suite of this name protects integrity at
 // most, and hides nothing.
-func plainSuite(name string) bool {
+func PlainSuite(name string) bool {
 	return strings.Contains(name, "_NULL_") || strings.HasPrefix(name, "TLS_SHA")
 }
 
@@ -75,8 +76,8 @@ var suites = map[uint16]string{
 	0xC0B5: "TLS_SHA384_SHA384",
 }
 
-// groupName is the IANA name of a key-exchange group, or its number in hex.
-func groupName(g uint16) string {
+// GroupName is the IANA name of a key-exchange group, or its number in hex.
+func GroupName(g uint16) string {
 	if name, ok := groups[g]; ok {
 		return name
 	}

@@ -40,6 +40,8 @@ type ConnectionReport struct {
 
 // LaneReport attests one lane: who is at both ends of one TCP connection.
 type LaneReport struct {
+	// Direction is outbound if the client is ours.
+	Direction Direction `json:"direction"`
 	// Client and Server are the ends of the TCP connection, as on the wire.
 	Client netip.AddrPort `json:"client"`
 	Server netip.AddrPort `json:"server"`
@@ -62,7 +64,8 @@ type LaneReport struct {
 func (l *link) report(ended time.Time) LaneReport {
 	info := l.Info()
 	r := LaneReport{
-		Client: info.Local, Server: info.Remote,
+		Direction: l.role,
+		Client:    info.Local, Server: info.Remote,
 		Peer:        l.peer.String(),
 		HelloRandom: hex.EncodeToString(info.HelloRandom[:]),
 		Cipher:      tls.CipherSuiteName(info.Cipher),

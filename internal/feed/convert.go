@@ -24,6 +24,7 @@ func convert(msg *controlv1.Snapshot, own id.TrustDomain) (*snapshot.Snapshot, e
 	}
 	s := &snapshot.Snapshot{
 		Version:       msg.Version,
+		KeyLog:        msg.KeyLog,
 		Bundles:       make(map[id.TrustDomain]*snapshot.Bundle, len(msg.Bundles)),
 		Endpoints:     make(map[netip.Addr]snapshot.Endpoint, len(msg.Endpoints)),
 		PortEndpoints: map[netip.AddrPort]snapshot.Endpoint{},

@@ -58,6 +58,14 @@ func TestASnapshotSaysWhatItsMessageSaid(t *testing.T) {
 	if s.Version != "v1" || s.Inbound != policy.Strict || s.Outbound != policy.Permissive || len(s.Bundles) != 1 || !s.Identities[web] {
 		t.Errorf("snapshot %+v", s)
 	}
+	if s.KeyLog {
+		t.Error("the key log is allowed by a message that does not say so")
+	}
+	allowed := goodSnapshot(anchorPEM())
+	allowed.KeyLog = true
+	if s, err := convert(allowed, domain); err != nil || !s.KeyLog {
+		t.Errorf("the key log that is allowed: %v, %v", s, err)
+	}
 	for at, want := range map[string]string{
 		"10.1.0.2:1": "shop/web", "[fd00::2]:9": "shop/web", "10.1.0.3:5432": "shop/db", "10.1.0.9:80": "shop/legacy",
 		"10.1.0.3:80": "", "10.1.0.4:80": "",

@@ -14,6 +14,12 @@ const (
 	SealDisabled = "Disabled"
 )
 
+// Values of DebugSpec.KeyLog.
+const (
+	KeyLogAllowed = "Allowed"
+	KeyLogDenied  = "Denied"
+)
+
 // TrustDomain is the trust domain of the mesh.
 func (s *State) TrustDomain() id.TrustDomain {
 	td, _ := id.ParseTrustDomain(s.Mesh.Spec.TrustDomain) // zero for a State nobody validated

@@ -121,6 +121,9 @@ func (v *View) mesh() (err error) {
 	if v.Snapshot.Outbound, err = mode(spec.MTLS.Outbound); err != nil {
 		return fmt.Errorf("mtls.outbound: %v", err)
 	}
+	if v.Snapshot.KeyLog, err = keyLog(spec.Debug.KeyLog); err != nil {
+		return fmt.Errorf("debug.keyLog: %v", err)
+	}
 	if spec.LeafLifetime != "" {
 		if v.LeafLifetime, err = time.ParseDuration(spec.LeafLifetime); err != nil {
 			return fmt.Errorf("leafLifetime: %v", err)
@@ -135,6 +138,17 @@ func mode(s string) (controlv1.Mode, error) {
 		return controlv1.Mode_MODE_PERMISSIVE, err
 	}
 	return controlv1.Mode_MODE_STRICT, err
+}
+
+// keyLog fails closed: only the one word allows it.
+func keyLog(s string) (bool, error) {
+	switch s {
+	case platform.KeyLogAllowed:
+		return true, nil
+	case platform.KeyLogDenied, "":
+		return false, nil
+	}
+	return false, fmt.Errorf("%q: must be %s or %s", s, platform.KeyLogAllowed, platform.KeyLogDenied)
 }
 
 func (v *View) bundles() error {

@@ -186,12 +186,30 @@ func TestPeersOfEdgesAreNamedWhereOneWorkloadAloneIsMeant(t *testing.T) {
 	}
 }
 
+// Only the one word allows the key log, and a change of it is a new version.
+func TestTheKeyLogIsAllowedByOneWord(t *testing.T) {
+	versions := map[string]bool{}
+	for word, want := range map[string]bool{"": false, "Denied": false, "Allowed": true} {
+		state := readState(t, "mesh.yaml")
+		state.Mesh.Spec.Debug.KeyLog = word
+		s := compile(t, state).Snapshot
+		if s.KeyLog != want {
+			t.Errorf("keyLog %q: allowed is %v", word, s.KeyLog)
+		}
+		versions[s.Version] = true
+	}
+	if len(versions) != 2 {
+		t.Errorf("versions are %v", versions)
+	}
+}
+
 func TestStatesThatAreNotValidAreRefusedByName(t *testing.T) {
 	tests := map[string]struct {
 		change func(*platform.State)
 		want   string
 	}{
 		"mode":           {func(s *platform.State) { s.Mesh.Spec.MTLS.Inbound = "strict" }, `mtls.inbound: mode "strict"`},
+		"key log":        {func(s *platform.State) { s.Mesh.Spec.Debug.KeyLog = "allowed" }, `debug.keyLog: "allowed"`},
 		"trust domain":   {func(s *platform.State) { s.Mesh.Spec.TrustDomain = "a/b" }, `trust domain "a/b"`},
 		"no bundle":      {func(s *platform.State) { s.Bundles = nil }, "no trust bundle for trust domain demo.local"},
 		"no issuer":      {func(s *platform.State) { s.Issuer.Chain = nil }, "issuer of trust domain demo.local"},

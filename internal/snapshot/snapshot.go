@@ -40,6 +40,9 @@ type Snapshot struct {
 	// Identities are all live identities of the own trust domain. A peer of that
 	// domain whose identity is not among them has been revoked.
 	Identities map[id.Identity]bool
+	// KeyLog allows the session secrets of lanes to be kept, and to be told to
+	// whoever runs the mesh.
+	KeyLog bool
 }
 
 // Endpoint is one workload as its peers see it.

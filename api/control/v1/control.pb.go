@@ -406,7 +406,9 @@ type Snapshot struct {
 	Identities []string `protobuf:"bytes,7,rep,name=identities,proto3" json:"identities,omitempty"`
 	// SHA-256 in hex of the certificate that signs leaves now. A proxy whose leaf
 	// another one signed renews at once.
-	Issuer        string `protobuf:"bytes,8,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	Issuer string `protobuf:"bytes,8,opt,name=issuer,proto3" json:"issuer,omitempty"`
+	// Whether proxies keep the session secrets of lanes for whoever runs the mesh.
+	KeyLog        bool `protobuf:"varint,9,opt,name=key_log,json=keyLog,proto3" json:"key_log,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -495,6 +497,13 @@ func (x *Snapshot) GetIssuer() string {
 		return x.Issuer
 	}
 	return ""
+}
+
+func (x *Snapshot) GetKeyLog() bool {
+	if x != nil {
+		return x.KeyLog
+	}
+	return false
 }
 
 type Bundle struct {
@@ -1459,7 +1468,7 @@ const file_control_proto_rawDesc = "" +
 	"\binstance\x18\x01 \x01(\tR\binstance\x12\x1a\n" +
 	"\bworkload\x18\x02 \x01(\tR\bworkload\"J\n" +
 	"\rWatchResponse\x129\n" +
-	"\bsnapshot\x18\x01 \x01(\v2\x1d.sealmesh.control.v1.SnapshotR\bsnapshot\"\xf6\x02\n" +
+	"\bsnapshot\x18\x01 \x01(\v2\x1d.sealmesh.control.v1.SnapshotR\bsnapshot\"\x8f\x03\n" +
 	"\bSnapshot\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x125\n" +
 	"\abundles\x18\x02 \x03(\v2\x1b.sealmesh.control.v1.BundleR\abundles\x123\n" +
@@ -1470,7 +1479,8 @@ const file_control_proto_rawDesc = "" +
 	"\n" +
 	"identities\x18\a \x03(\tR\n" +
 	"identities\x12\x16\n" +
-	"\x06issuer\x18\b \x01(\tR\x06issuer\"L\n" +
+	"\x06issuer\x18\b \x01(\tR\x06issuer\x12\x17\n" +
+	"\akey_log\x18\t \x01(\bR\x06keyLog\"L\n" +
 	"\x06Bundle\x12!\n" +
 	"\ftrust_domain\x18\x01 \x01(\tR\vtrustDomain\x12\x1f\n" +
 	"\vanchors_pem\x18\x02 \x01(\fR\n" +

@@ -41,7 +41,15 @@ type MeshSpec struct {
 	MTLS        MTLSSpec `json:"mtls,omitempty"`
 	// LeafLifetime of workload certificates, as Go writes durations; 24h if empty,
 	// at least 1m.
-	LeafLifetime string `json:"leafLifetime,omitempty"`
+	LeafLifetime string    `json:"leafLifetime,omitempty"`
+	Debug        DebugSpec `json:"debug,omitempty"`
+}
+
+// DebugSpec opens what is closed in ordinary use.
+type DebugSpec struct {
+	// KeyLog is "Denied" (the default) or "Allowed": proxies keep the session
+	// secrets of their lanes, and tell them to the user who runs the mesh.
+	KeyLog string `json:"keyLog,omitempty"`
 }
 
 // MTLSSpec holds the modes, "Strict" or "Permissive"; Permissive if empty.

@@ -65,9 +65,17 @@ func (p *parser) mesh(at place, m *mesh.Mesh) {
 	}
 	p.mode(at, "spec.mtls.inbound", &m.Spec.MTLS.Inbound)
 	p.mode(at, "spec.mtls.outbound", &m.Spec.MTLS.Outbound)
+	p.keyLog(at, &m.Spec.Debug.KeyLog)
 	fill(&m.Spec.LeafLifetime, defaultLeafLifetime)
 	if d, err := time.ParseDuration(m.Spec.LeafLifetime); err != nil || d < ca.MinLifetime {
 		p.add(at.problem("spec.leafLifetime", "%q: must be a duration such as %s, at least %s", m.Spec.LeafLifetime, defaultLeafLifetime, ca.MinLifetime))
+	}
+}
+
+func (p *parser) keyLog(at place, keyLog *string) {
+	fill(keyLog, platform.KeyLogDenied)
+	if *keyLog != platform.KeyLogDenied && *keyLog != platform.KeyLogAllowed {
+		p.add(at.problem("spec.debug.keyLog", "%q: must be %s or %s", *keyLog, platform.KeyLogAllowed, platform.KeyLogDenied))
 	}
 }
 

@@ -6,11 +6,10 @@ import (
 	"github.com/sealmesh/sealmesh/internal/capture"
 )
 
-func judgeDTLS(*capture.Flow, Knowledge, *Finding) bool      { return false }
-func judgeQUIC(*capture.Flow, Knowledge, *Finding) bool      { return false }
-func judgeWireGuard(*capture.Flow, Knowledge, *Finding) bool { return false }
-func judgeIPsec(*capture.Flow, Knowledge, *Finding) bool     { return false }
-func judgeMACsec(*capture.Flow, Knowledge, *Finding) bool    { return false }
+func judgeDTLS(*capture.Flow, Knowledge, *Finding) bool   { return false }
+func judgeQUIC(*capture.Flow, Knowledge, *Finding) bool   { return false }
+func judgeIPsec(*capture.Flow, Knowledge, *Finding) bool  { return false }
+func judgeMACsec(*capture.Flow, Knowledge, *Finding) bool { return false }
 
 // judgeSSH recognises the banner of RFC 4253, section 4.2.
 func judgeSSH(f *capture.Flow, _ Knowledge, found *Finding) bool {

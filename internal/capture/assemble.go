@@ -23,14 +23,14 @@ func newAssembler(f *File) *assembler {
 }
 
 // add gives a segment to its flow; packet is its number in the file.
-func (a *assembler) add(s segment, packet int) {
+func (a *assembler) add(s segment, packet int) *Flow {
 	key := endsOf(s)
 	f := a.live[key]
 	if f == nil || f.reopenedBy(s) {
 		if len(a.file.Flows) == maxFlows {
 			a.file.Counts.Excess++
 			delete(a.live, key) // what follows does not belong to the old flow
-			return
+			return nil
 		}
 		f = newFlow(s)
 		f.Number = len(a.file.Flows) + 1
@@ -47,6 +47,7 @@ func (a *assembler) add(s segment, packet int) {
 	if s.acks && !s.rst {
 		theirs.stream.acknowledge(s.ack)
 	}
+	return f
 }
 
 // newFlow begins a flow with the first segment seen of it.

@@ -49,6 +49,22 @@ type Counts struct {
 	Undecoded int
 	// Excess segments belong to more flows than are kept.
 	Excess int
+	// Control packets are IP's own: ICMP other than echo, neighbour discovery,
+	// IGMP, OSPF and the like. They carry no workload's payload.
+	Control int
+	// Late segments without payload belong to flows that had been handed over.
+	Late int
+	// Reassembled fragments became part of a packet; the last of each counts as
+	// that packet.
+	Reassembled int
+	// Evicted flows were given up before their end, to bound memory.
+	Evicted int
+	// Dropped packets were lost by the capture itself, as its file says; they are
+	// not among Packets.
+	Dropped int
+	// Unread says of what kind Undecoded packets were, where that is known:
+	// "link type 147", "ethertype 0x8915".
+	Unread map[string]int
 }
 
 // Proto is what carries a flow: the transport where it has ports, else the

@@ -27,52 +27,60 @@ func Open(path string) (*File, error) {
 	return file, nil
 }
 
+// ReadAll reads the capture file at path.
+func ReadAll(path string) (*File, error) { return Open(path) }
+
+// Read reads a capture in pcap or pcapng format, or gzip of either. Packets that
+// make no sense are counted and passed over; an error means that r holds no
+// capture at all, or that it cannot be read on.
+func Read(r io.Reader) (*File, error) {
+	src, err := OpenSource(r, "")
+	if err != nil {
+		return nil, err
+	}
+	file := &File{}
+	table := NewTable(Limits{Flows: maxFlows}, func(f *Flow) { file.Flows = append(file.Flows, f) })
+	err = table.Read(src)
+	file.Counts = table.Close()
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		file.Cut, err = true, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return file, nil
+}
+
+// OpenSource reads a capture in pcap or pcapng format, or gzip of either; name
+// is what errors call it. Vantage is the interface's name where a pcapng file
+// has several.
+func OpenSource(r io.Reader, name string) (Source, error) {
+	src, err := open(bufio.NewReaderSize(r, 64<<10))
+	if err != nil {
+		return nil, fmt.Errorf("%s: not a pcap or pcapng file: %w", name, err)
+	}
+	return &fileSource{source: src}, nil
+}
+
 // source is one of the two formats.
 type source interface {
 	// next returns a packet, valid until the next call, and its link type.
 	next() ([]byte, gopacket.CaptureInfo, layers.LinkType, error)
 }
 
-// Read reads a capture in pcap or pcapng format. Packets that make no sense are
-// counted and passed over; an error means that r holds no capture at all, or
-// that it cannot be read on.
-func Read(r io.Reader) (*File, error) {
-	src, err := open(bufio.NewReaderSize(r, 64<<10))
+type fileSource struct {
+	source
+	number int
+}
+
+func (s *fileSource) Next(f *Frame) error {
+	data, info, link, err := s.next()
 	if err != nil {
-		return nil, fmt.Errorf("not a pcap or pcapng file: %w", err)
+		return err
 	}
-	file := &File{}
-	dec := newDecoder()
-	asm := newAssembler(file)
-	for {
-		data, info, link, err := src.next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			file.Cut = true
-			break
-		}
-		if err != nil {
-			return nil, fmt.Errorf("packet %d: %w", file.Counts.Packets+1, err)
-		}
-		file.Counts.Packets++
-		seg, what := dec.decode(link, data, info)
-		switch what {
-		case isTCP:
-			asm.add(seg, file.Counts.Packets)
-		case isNotIP:
-			file.Counts.NotIP++
-		case isNotTCP:
-			file.Counts.NotTCP++
-		case isFragment:
-			file.Counts.Fragments++
-		case isBroken:
-			file.Counts.Undecoded++
-		}
-	}
-	asm.finish()
-	return file, nil
+	s.number++
+	*f = Frame{Data: data, Length: info.Length, Time: info.Timestamp, Link: link, Number: s.number}
+	return nil
 }
 
 // open tells the formats apart by their first four bytes.

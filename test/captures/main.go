@@ -1,0 +1,52 @@
+// Captures keeps what real programs say to each other, labelled, and measures
+// the judge of package verify by it.
+//
+//	scenes (scenes_*.go)        two workloads of a lab, what runs in them, and what
+//	    │                       each flow in truth is
+//	    ▼  record.go
+//	testdata/<scene>.pcap       the goldens
+//	    │
+//	    ├─▶ judge.go            each flow's finding against its label
+//	    ▼  variants*.go
+//	the same, damaged           cut, halved, shuffled, wrapped, lost: pure functions
+//	    │                       over packets, with a fixed seed
+//	    ▼  matrix.go
+//	confusion matrix            of truths by verdicts; a flow in clear that is called
+//	                            sealed, or the reverse, fails the run
+//
+// Usage: go run ./test/captures record [SCENE…], or matrix.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		os.Exit(1)
+	}
+}
+
+// testdata is where the goldens are, from the root of the repository.
+const testdata = "test/captures/testdata"
+
+// run is the command line.
+func run(ctx context.Context, args []string, out io.Writer) error {
+	if len(args) == 0 {
+		return errors.New("usage: captures record [SCENE...] | captures matrix")
+	}
+	switch args[0] {
+	case "record":
+		return record(ctx, args[1:], testdata, out)
+	}
+	return fmt.Errorf("%q: must be record or matrix", args[0])
+}

@@ -1,0 +1,3 @@
+package main
+
+var oddTLSScenes, httpScenes, databaseScenes, mailScenes, brokerScenes, clearScenes, datagramScenes []scene

@@ -148,7 +148,7 @@ func (f *File) finish() error {
 				fresh.Dropped -= before.Dropped
 			}
 		}
-		failed = append(failed, f.Writer.Statistics(fresh))
+		failed = append(failed, f.Statistics(fresh))
 	}
 	f.told = now
 	return errors.Join(append(failed, f.Flush(), f.file.Close())...)

@@ -286,4 +286,3 @@ func TestRingIsValidated(t *testing.T) {
 		}
 	}
 }
-

@@ -61,9 +61,9 @@ func command() *cobra.Command {
 		Long: `Seal what one workload sends and is sent.
 
 The proxy takes its sockets from its supervisor (systemd socket activation, names
-outbound, inbound and admin) or opens them itself, which needs CAP_NET_ADMIN. It
-reports readiness by sd_notify and ends on SIGTERM once its connections have
-drained. Redirecting the workload's connections to it is the work of
+outbound, inbound and admin, and keys for session secrets) or opens them itself,
+which needs CAP_NET_ADMIN. It reports readiness by sd_notify and ends on SIGTERM
+once its connections have drained. Redirecting the workload's connections to it is the work of
 "sealmesh up".`,
 		Version:       version,
 		Args:          cobra.NoArgs,

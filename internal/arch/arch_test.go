@@ -136,6 +136,9 @@ func TestEveryShapeOutOfBoundsIsFoundUnlessAReasonIsGiven(t *testing.T) {
 		"tls.Config of a test": {
 			"internal/x/x_test.go", "package x\nimport \"crypto/tls\"\nvar c = &tls.Config{}\n", "",
 		},
+		"a key log of another package": {
+			"internal/x/x.go", "package x\nimport \"crypto/tls\"\nfunc f(c *tls.Config) { c.KeyLogWriter = nil }\n", "names KeyLogWriter",
+		},
 		"tls.Config taken": {
 			"internal/x/x.go", "package x\nimport \"crypto/tls\"\nfunc f(c *tls.Config) {}\n", "",
 		},

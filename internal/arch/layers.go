@@ -39,14 +39,14 @@ var (
 		"./internal/id", "./internal/policy", "./internal/ports", "./internal/snapshot", "./api/mesh/...",
 	}
 	dataPlane = []string{
-		"./internal/mtls", "./internal/lane", "./internal/sock", "./internal/proxy/...", "./internal/redirect/...",
+		"./internal/mtls", "./internal/lane", "./internal/keylog", "./internal/sock", "./internal/proxy/...", "./internal/redirect/...",
 	}
 	controlPlane = []string{
 		"./internal/ca", "./internal/attest", "./internal/push", "./internal/control/...", "./internal/platform/...",
 	}
 	feed    = []string{"./internal/feed", "./internal/sidecar/..."}
 	enrol   = []string{"./internal/enrol"}
-	proof   = []string{"./internal/capture/...", "./internal/dissect/...", "./internal/verify/..."}
+	proof   = []string{"./internal/capture/...", "./internal/dissect/...", "./internal/verify/...", "./internal/decrypt/..."}
 	surface = []string{"./internal/cli/...", "./internal/demo/...", "./cmd/...", "./test/..."}
 
 	kubernetes = []string{"k8s.io/...", "sigs.k8s.io/controller-runtime/..."}

@@ -49,6 +49,7 @@ func CheckShape(packages map[string]*Package) ([]Finding, error) {
 			if !f.isTest() {
 				lines += f.lines()
 				found = append(found, f.tlsConfigs(p.Name)...)
+				found = append(found, f.keyLogs(p.Name)...)
 			}
 		}
 		if strings.HasPrefix(p.Name, "./cmd/") && lines > MaxCommandLines {
@@ -181,6 +182,22 @@ func (f *file) tlsConfigs(pkg string) []Finding {
 		}
 		if made {
 			found = append(found, f.at(n, "makes a tls.Config: only %s does, so that tickets are off and VerifyConnection is on everywhere", TLSPackage))
+		}
+		return true
+	})
+	return found
+}
+
+// keyLogs returns every place outside TLSPackage that has a handshake write its
+// secrets.
+func (f *file) keyLogs(pkg string) []Finding {
+	if pkg == TLSPackage || f.importName("crypto/tls") == "" {
+		return nil
+	}
+	var found []Finding
+	ast.Inspect(f.tree, func(n ast.Node) bool {
+		if i, ok := n.(*ast.Ident); ok && i.Name == "KeyLogWriter" {
+			found = append(found, f.at(i, "names KeyLogWriter: only %s does, so that secrets are kept where the mesh allows it and nowhere else", TLSPackage))
 		}
 		return true
 	})

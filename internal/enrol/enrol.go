@@ -59,8 +59,8 @@ type Config struct {
 	// KeepRules leaves the rules behind at the end: what was sealed then passes
 	// nothing, until it is enrolled again. Otherwise they are removed.
 	KeepRules bool
-	// Dir is where the sockets are made that proxies report to, by a short path that
-	// any user may enter; the system's temporary directory if empty.
+	// Dir is where the sockets are made that proxies report to and are asked at, by a
+	// short path that any user may enter; the system's temporary directory if empty.
 	Dir string
 	// Output takes what proxies print.
 	Output io.Writer
@@ -132,13 +132,14 @@ func (e *Enroller) Apply(workloads []Workload) error {
 // Run seals what Apply says until ctx ends, then drains all proxies and removes
 // the rules, unless Config.KeepRules. It returns when no proxy is left.
 func (e *Enroller) Run(ctx context.Context) error {
-	// Proxies send READY=1 to sockets in here. Others may not look in.
+	// Proxies send READY=1 to sockets in here, and are asked for session secrets.
+	// Others may not look in.
 	dir, err := os.MkdirTemp(e.config.Dir, "proxies-")
 	if err != nil {
 		return fmt.Errorf("enrol: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // proxies must get to their own socket
+	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // proxies and callers must get to their sockets
 		return fmt.Errorf("enrol: %w", err)
 	}
 	ticks := e.config.Ticks

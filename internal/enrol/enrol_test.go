@@ -328,7 +328,7 @@ func TestTheProgramMayLieWhereItsUserCannotGo(t *testing.T) {
 	for _, c := range []struct {
 		mode os.FileMode
 		name string // as the kernel knows the process
-	}{{0o755, serves}, {0o700, "6"}} {
+	}{{0o755, serves}, {0o700, "7"}} {
 		if err := os.Chmod(dir, c.mode); err != nil {
 			t.Fatal(err)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"os"
 	"sync"
 	"time"
 
@@ -114,7 +115,10 @@ func (k *keeper) seal(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer sockets.close()
+	defer func() {
+		sockets.close()
+		_ = os.Remove(k.keySocket())
+	}()
 	return k.serve(ctx, sockets)
 }
 

@@ -123,7 +123,7 @@ func checkSurroundings() error {
 	if groups, err := os.Getgroups(); err != nil || len(groups) > 0 {
 		return fmt.Errorf("is in groups %v, %v", groups, err)
 	}
-	if got := os.Getenv("LISTEN_FDS") + " " + os.Getenv("LISTEN_FDNAMES"); got != "3 outbound:inbound:admin" {
+	if got := os.Getenv("LISTEN_FDS") + " " + os.Getenv("LISTEN_FDNAMES"); got != "4 outbound:inbound:admin:keys" {
 		return fmt.Errorf("is passed %q", got)
 	}
 	if len(os.Environ()) != 4 {

@@ -2,19 +2,24 @@ package enrol
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sealmesh/sealmesh/internal/keylog"
 	"github.com/sealmesh/sealmesh/internal/redirect"
 	"github.com/sealmesh/sealmesh/internal/sock"
 )
 
 // socketNames are LISTEN_FDNAMES, in the order of a sockets.
-const socketNames = "outbound:inbound:admin"
+const socketNames = "outbound:inbound:admin:keys"
 
 // sockets are the listeners of one proxy, which outlive it.
 type sockets []*os.File
@@ -48,6 +53,10 @@ func (k *keeper) open(ctx context.Context) (s sockets, err error) {
 		})
 		switch {
 		case err == nil:
+			if s, err = s.listenKeys(k.keySocket()); err != nil {
+				s.close()
+				return nil, err
+			}
 			k.opened(id, own)
 			return s, nil
 		case !errors.Is(err, unix.EADDRINUSE):
@@ -83,12 +92,35 @@ func listen(ctx context.Context, own proxyPorts) (s sockets, err error) {
 	return s.keep(l.(*net.TCPListener))
 }
 
+// listenKeys opens the socket at which the proxy is asked for session secrets. A
+// namespace has no part in it.
+func (s sockets) listenKeys(path string) (sockets, error) {
+	l, err := keylog.Listen(path)
+	if err != nil {
+		return s, err
+	}
+	return s.keep(l)
+}
+
+// keySocket is where the proxy is asked for session secrets: a short path, since
+// names of workloads may be longer than paths of sockets.
+func (k *keeper) keySocket() string {
+	sum := sha256.Sum256([]byte(k.workload.String()))
+	return filepath.Join(k.dir, hex.EncodeToString(sum[:8])+".keys")
+}
+
+// listener is a TCPListener or a UnixListener.
+type listener interface {
+	net.Listener
+	syscall.Conn
+}
+
 // keep takes the socket itself out of Go's listener, which is closed. Whether a
 // socket blocks is a property that all processes share, and os.File.Fd, which
 // os/exec calls, makes blocking what TCPListener.File returns: a proxy would then
 // hang in accept, deaf to SIGTERM, as soon as the next one is started. A file that
 // is made of a blocking descriptor is left alone by Fd, and by our own poller.
-func (s sockets) keep(l *net.TCPListener) (sockets, error) {
+func (s sockets) keep(l listener) (sockets, error) {
 	defer l.Close()
 	raw, err := l.SyscallConn()
 	if err != nil {

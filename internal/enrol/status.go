@@ -23,6 +23,9 @@ type Status struct {
 	Failures int `json:"failures"`
 	// Admin is the port of the proxy's admin endpoint, 0 if there is none yet.
 	Admin uint16 `json:"admin"`
+	// Keys is the socket at which the proxy is asked for session secrets
+	// (internal/keylog), "" if there is none yet.
+	Keys string `json:"keys,omitempty"`
 	// Error is why there is no proxy, "" if there is one.
 	Error string `json:"error,omitempty"`
 }
@@ -45,6 +48,7 @@ func (k *keeper) opened(id namespaceID, own proxyPorts) {
 	case <-k.anew: // no news any more
 	default:
 	}
+	k.status.Keys = k.keySocket()
 	k.status.Phase, k.status.Admin, k.status.PID, k.status.Since = redirect.Guard.String(), own.admin, 0, time.Now()
 }
 

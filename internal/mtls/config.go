@@ -10,6 +10,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
 	"time"
 
 	"github.com/sealmesh/sealmesh/internal/id"
@@ -47,6 +48,9 @@ type Config struct {
 	ServerName string
 	// Protocols are the ALPN names, in order of preference; one must be agreed.
 	Protocols []string
+	// KeyLog takes the session secrets of the handshake; nil, as it must be unless
+	// the mesh allows it, lets nobody have them.
+	KeyLog io.Writer
 	// Now is the clock, time.Now if nil.
 	Now func() time.Time
 }
@@ -73,6 +77,7 @@ func (c Config) TLS() *tls.Config {
 		// A record of full size from the first byte: lanes carry bulk and small
 		// messages alike, and flush whole frames.
 		DynamicRecordSizingDisabled: true,
+		KeyLogWriter:                c.KeyLog,
 	}
 	if c.PeerCert == PeerCertOptional {
 		t.ClientAuth = tls.RequestClientCert

@@ -33,6 +33,8 @@ const (
 	KeyRenewal   = "renewal"  // when a certificate is to be renewed
 	KeyIssuer    = "issuer"   // subject of the certificate that signs
 	KeyPID       = "pid"
+	KeyUID       = "uid"   // user that asks
+	KeyAsked     = "asked" // how many were asked for, 0 for all
 	KeyRules     = "rules" // number of redirection rules
 	KeyNetNS     = "netns" // path of a network namespace
 	KeyDrift     = "drift" // what differed from the rules wanted

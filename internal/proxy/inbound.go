@@ -122,6 +122,7 @@ func (p *Proxy) acceptLane(ctx context.Context, snap *snapshot.Snapshot, c *conn
 		},
 		Protocols: []string{mtls.ALPN},
 	}
+	secrets := p.secretsOf(snap, &config)
 	done := p.Metrics.handshake(Inbound)
 	conn, err := lane.Server(ctx, tcp, config.TLS())
 	done(err)
@@ -134,6 +135,7 @@ func (p *Proxy) acceptLane(ctx context.Context, snap *snapshot.Snapshot, c *conn
 		return nil, err
 	}
 	l := newLink(conn, Inbound, peer, snap.Leaf)
+	p.secrets.Keep(l.Info().HelloRandom, secrets)
 	p.openLink(l, snap)
 	return l, nil
 }

@@ -72,6 +72,7 @@ func (p *Proxy) dialLane(ctx context.Context, snap *snapshot.Snapshot, to destin
 	}
 	ctx, cancel := context.WithTimeout(ctx, handshakeTime)
 	defer cancel()
+	secrets := p.secretsOf(snap, &config)
 	done := p.Metrics.handshake(Outbound)
 	conn, err := lane.Client(ctx, tcp, config.TLS())
 	done(err)
@@ -80,6 +81,7 @@ func (p *Proxy) dialLane(ctx context.Context, snap *snapshot.Snapshot, to destin
 	}
 	l := newLink(conn, Outbound, to.identity, snap.Leaf)
 	l.to = to
+	p.secrets.Keep(l.Info().HelloRandom, secrets)
 	p.openLink(l, snap)
 	return l, nil
 }

@@ -27,6 +27,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sealmesh/sealmesh/internal/keylog"
 	"github.com/sealmesh/sealmesh/internal/obs"
 	"github.com/sealmesh/sealmesh/internal/policy"
 	"github.com/sealmesh/sealmesh/internal/snapshot"
@@ -87,6 +88,7 @@ type Proxy struct {
 	own       [2]uint16 // ports of our own listeners
 	serving   sync.WaitGroup
 	edges     *edges
+	secrets   *keylog.Keeper
 	shedAt    atomic.Int64 // when idle lanes were last given up, in Unix nanoseconds
 }
 
@@ -106,6 +108,8 @@ func New(config Config) (*Proxy, error) {
 			sock.AddrPort(config.Inbound.Addr()).Port(),
 		},
 		edges: newEdges(),
+		// Asked anew each time: what a snapshot denies is denied from its moment on.
+		secrets: keylog.NewKeeper(func() bool { return config.Snapshots.Load().KeyLog }),
 	}
 	p.pool = newPool(p.retire)
 	p.Metrics.observe(p)
@@ -186,6 +190,7 @@ func (p *Proxy) sweep(s *snapshot.Snapshot, fresh bool) {
 		l.apply(s, now)
 	}
 	if fresh {
+		p.secrets.Review()
 		for _, c := range connections {
 			c.judgePlaintext(s)
 		}

@@ -6,7 +6,9 @@ import (
 	"net"
 	"time"
 
+	"github.com/sealmesh/sealmesh/internal/keylog"
 	"github.com/sealmesh/sealmesh/internal/lane"
+	"github.com/sealmesh/sealmesh/internal/mtls"
 	"github.com/sealmesh/sealmesh/internal/obs"
 	"github.com/sealmesh/sealmesh/internal/policy"
 	"github.com/sealmesh/sealmesh/internal/snapshot"
@@ -116,6 +118,22 @@ func (c *connection) describe() (slog.Level, []slog.Attr) {
 	return level, attrs
 }
 
+// secretsOf has a handshake leave its secrets, if the snapshot it is judged by and
+// the one in force allow that; nil if not.
+func (p *Proxy) secretsOf(under *snapshot.Snapshot, config *mtls.Config) *keylog.Recorder {
+	if !under.KeyLog {
+		return nil
+	}
+	r := p.secrets.Recorder()
+	if r != nil {
+		config.KeyLog = r
+	}
+	return r
+}
+
+// Secrets keeps the session secrets of the proxy's lanes, while the mesh allows it.
+func (p *Proxy) Secrets() *keylog.Keeper { return p.secrets }
+
 // openLink notes a lane that was made under a snapshot. From here on sweeps judge
 // it; the one of a snapshot that came since may have missed it.
 func (p *Proxy) openLink(l *link, under *snapshot.Snapshot) {
@@ -135,4 +153,5 @@ func (p *Proxy) retire(l *link) {
 func (p *Proxy) closeLink(l *link) {
 	l.Close()
 	p.live.removeLink(l, l.report(now()))
+	p.secrets.End(l.Info().HelloRandom)
 }

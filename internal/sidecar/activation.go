@@ -2,6 +2,7 @@ package sidecar
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -16,7 +17,8 @@ import (
 type sockets struct {
 	outbound, inbound *net.TCPListener
 	admin             net.Listener
-	inherited         bool // passed by a supervisor, which may pass them to others too
+	keys              *net.UnixListener // nil unless passed: where session secrets are asked for
+	inherited         bool              // passed by a supervisor, which may pass them to others too
 }
 
 // firstInherited is the first descriptor of systemd's socket activation protocol
@@ -46,7 +48,8 @@ func listen(ctx context.Context) (s sockets, err error) {
 	return s, err
 }
 
-// inherit takes the sockets named outbound, inbound and admin.
+// inherit takes the sockets named outbound, inbound and admin, and the one named
+// keys if there is one.
 func inherit(pid, count, names string) (s sockets, err error) {
 	if pid != "" && pid != strconv.Itoa(os.Getpid()) {
 		return s, fmt.Errorf("LISTEN_PID is %s, this is process %d", pid, os.Getpid())
@@ -59,19 +62,21 @@ func inherit(pid, count, names string) (s sockets, err error) {
 		if i >= n {
 			return s, fmt.Errorf("LISTEN_FDNAMES names %q, but LISTEN_FDS is %d", names, n)
 		}
-		l, err := listener(firstInherited+i, name)
+		var err error
+		switch fd := firstInherited + i; name {
+		case "outbound":
+			s.outbound, err = listener[*net.TCPListener](fd, name)
+		case "inbound":
+			s.inbound, err = listener[*net.TCPListener](fd, name)
+		case "admin":
+			s.admin, err = listener[*net.TCPListener](fd, name)
+		case "keys":
+			s.keys, err = listener[*net.UnixListener](fd, name)
+		default:
+			err = errors.New("must be outbound, inbound, admin or keys")
+		}
 		if err != nil {
 			return s, fmt.Errorf("inherited socket %q: %w", name, err)
-		}
-		switch name {
-		case "outbound":
-			s.outbound = l
-		case "inbound":
-			s.inbound = l
-		case "admin":
-			s.admin = l
-		default:
-			return s, fmt.Errorf("inherited socket %q: must be outbound, inbound or admin", name)
 		}
 	}
 	if s.outbound == nil || s.inbound == nil || s.admin == nil {
@@ -80,18 +85,20 @@ func inherit(pid, count, names string) (s sockets, err error) {
 	return s, nil
 }
 
-func listener(fd int, name string) (*net.TCPListener, error) {
+// listener takes a socket of one kind.
+func listener[L net.Listener](fd int, name string) (own L, err error) {
 	file := os.NewFile(uintptr(fd), name)
 	defer file.Close()
 	l, err := net.FileListener(file)
 	if err != nil {
-		return nil, err
+		return own, err
 	}
-	tcp, ok := l.(*net.TCPListener)
+	own, ok := l.(L)
 	if !ok {
-		return nil, fmt.Errorf("listens on %s, must be TCP", l.Addr().Network())
+		_ = l.Close()
+		return own, fmt.Errorf("listens on %s, must be %T", l.Addr().Network(), own)
 	}
-	return tcp, nil
+	return own, nil
 }
 
 // notify tells the supervisor, if there is one (sd_notify(3)).

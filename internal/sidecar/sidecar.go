@@ -3,7 +3,8 @@
 // endpoint.
 //
 //	supervisor ── sockets ──▶ ┌ proxy ◀── snapshots ── feed ──▶ control plane
-//	           ◀── READY=1 ── └ admin
+//	           ◀── READY=1 ── │ admin
+//	                          └ keys: session secrets, for who may have them
 package sidecar
 
 import (
@@ -12,6 +13,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -115,12 +117,17 @@ func Run(ctx context.Context, config Config) error {
 	}()
 	// Until then connections wait in the sockets' queues: a proxy that knows nothing
 	// could only refuse them, while the one it replaces would have served them.
+	var keys sync.WaitGroup
 	select {
 	case <-f.Ready():
+		if listeners.keys != nil {
+			keys.Go(func() { p.Secrets().Serve(ctx, listeners.keys, config.Log) })
+		}
 		announce(config.Log, store.Load())
 	case <-ctx.Done():
 	}
 	err = p.Run(ctx)
+	keys.Wait()
 	stop()
 	_ = admin.Close()
 	return errors.Join(err, <-failed, <-failed)

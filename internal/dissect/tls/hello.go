@@ -1,5 +1,12 @@
-// Package tls takes apart what TLS says in clear, as bytes on the wire: records,
-// hellos, names. It keeps no state, and judges nothing.
+// Package tls takes apart what TLS says in clear, as bytes on the wire. It keeps
+// no state, and judges nothing.
+//
+//	record.go     records and alerts
+//	handshake.go  messages of a handshake but its hellos
+//	hello.go      hellos of SSL 3.0 to TLS 1.3, drafts of it, and DTLS
+//	sslv2.go      records and hellos of SSL 2.0
+//	suites.go     cipher suites: names, and what each is worth
+//	names.go      names of versions, groups and alerts
 package tls
 
 import (
@@ -7,19 +14,29 @@ import (
 	"fmt"
 )
 
-// Extensions read here (RFC 8446, section 4.2).
+// Extensions read here (the IANA's registry of TLS extension types).
 const (
-	extServerName        = 0
-	extSupportedGroups   = 10
-	extALPN              = 16
-	extSupportedVersions = 43
-	extKeyShare          = 51
+	extServerName           = 0
+	extSupportedGroups      = 10
+	extUseSRTP              = 14
+	extALPN                 = 16
+	extExtendedMasterSecret = 23
+	extSessionTicket        = 35
+	extKeyShareDraft        = 40 // up to draft 22
+	extPreSharedKey         = 41
+	extEarlyData            = 42
+	extSupportedVersions    = 43
+	extKeyShare             = 51
+	extConnectionID         = 54
+	extECH                  = 0xFE0D
 )
 
 // ClientHello is what a client says in clear. Values of GREASE (RFC 8701) are
 // left out.
 type ClientHello struct {
 	Random [32]byte
+	// Session is the id of a session to resume, or anything at all in TLS 1.3.
+	Session []byte
 	// ServerName is the SNI, empty if there is none.
 	ServerName string
 	// Protocols are the ALPN names offered.
@@ -29,15 +46,39 @@ type ClientHello struct {
 	Ciphers, Groups, Versions []uint16
 	// KeyShares are the groups that keys were sent for.
 	KeyShares []uint16
+	// Ticket: a session ticket was sent, not only asked for. PreSharedKey: there
+	// are identities of keys to resume with. EarlyData: data follows at once.
+	Ticket, PreSharedKey, EarlyData bool
+	// ECH: there is an encrypted hello, or what cannot be told from one.
+	ECH                  bool
+	ExtendedMasterSecret bool
+	// SRTP: the client offers to key SRTP (RFC 5764).
+	SRTP bool
+	// ConnectionID that the client wants to see in records sent to it, nil if
+	// there is none (RFC 9146).
+	ConnectionID []byte
+	// Cookie of DTLS: what the server asked for.
+	Cookie []byte
+	// SSL2: the hello has the form of SSL 2.0; it may still ask for more.
+	SSL2 bool
 }
 
 // ServerHello is what a server answers in clear.
 type ServerHello struct {
-	Random [32]byte
+	Random  [32]byte
+	Session []byte
 	// Version and Cipher are what was agreed on.
 	Version, Cipher uint16
 	// Group of the key exchange; 0 if the hello does not say.
 	Group uint16
+	// Protocol is the ALPN name agreed on, if the hello says so.
+	Protocol string
+	// PreSharedKey: the server took a key the client had named. Ticket: it will
+	// send one.
+	PreSharedKey, Ticket bool
+	ExtendedMasterSecret bool
+	SRTP                 bool
+	ConnectionID         []byte
 }
 
 // RetryRandom marks a ServerHello that asks for another ClientHello: the SHA-256
@@ -50,46 +91,80 @@ var RetryRandom = [32]byte{
 var errClientHello = errors.New("the ClientHello is malformed")
 
 // ParseClientHello reads the body of a ClientHello message.
-func ParseClientHello(body []byte) (ClientHello, error) {
+func ParseClientHello(body []byte) (ClientHello, error) { return parseClientHello(body, false) }
+
+// ParseClientHelloDTLS reads the body of one that has a cookie (RFC 6347,
+// section 4.3.2).
+func ParseClientHelloDTLS(body []byte) (ClientHello, error) { return parseClientHello(body, true) }
+
+func parseClientHello(body []byte, cookie bool) (ClientHello, error) {
 	var h ClientHello
 	r := reader(body)
 	legacy, ok1 := r.u16()
 	random, ok2 := r.bytes(32)
-	_, ok3 := r.vector(1) // session
+	session, ok3 := r.vector(1)
+	if cookie && ok3 {
+		h.Cookie, ok3 = r.vector(1)
+	}
 	ciphers, ok4 := r.vector(2)
 	_, ok5 := r.vector(1) // compression
 	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 {
 		return h, errClientHello
 	}
 	copy(h.Random[:], random)
+	h.Session = session
 	var ok bool
 	if h.Ciphers, ok = numbers(ciphers); !ok {
 		return h, errClientHello
 	}
-	err := r.extensions(func(typ uint16, data reader) bool {
-		switch typ {
-		case extServerName:
-			h.ServerName, ok = data.serverName()
-		case extALPN:
-			h.Protocols, ok = data.protocols()
-		case extSupportedGroups:
-			h.Groups, ok = data.list(2)
-		case extSupportedVersions:
-			h.Versions, ok = data.list(1)
-		case extKeyShare:
-			h.KeyShares, ok = data.keyShares()
-		default:
-			ok = true
-		}
-		return ok
-	})
-	if err != nil {
+	if err := r.extensions(h.extension); err != nil {
 		return h, fmt.Errorf("%w: %w", errClientHello, err)
 	}
 	if h.Versions == nil {
 		h.Versions = []uint16{legacy}
 	}
 	return h, nil
+}
+
+// extension reads one extension of a ClientHello.
+func (h *ClientHello) extension(typ uint16, data reader) (ok bool) {
+	switch typ {
+	case extServerName:
+		h.ServerName, ok = data.serverName()
+		return ok
+	case extALPN:
+		h.Protocols, ok = data.protocols()
+		return ok
+	case extSupportedGroups:
+		h.Groups, ok = data.list(2)
+		return ok
+	case extSupportedVersions:
+		h.Versions, ok = data.list(1)
+		return ok
+	case extKeyShare:
+		h.KeyShares, ok = data.keyShares()
+		return ok
+	case extKeyShareDraft: // or something else, by somebody else
+		if groups, ok := data.keyShares(); ok && h.KeyShares == nil {
+			h.KeyShares = groups
+		}
+	case extConnectionID:
+		h.ConnectionID, ok = data.connectionID()
+		return ok
+	case extSessionTicket:
+		h.Ticket = len(data) > 0
+	case extPreSharedKey:
+		h.PreSharedKey = true
+	case extEarlyData:
+		h.EarlyData = true
+	case extECH:
+		h.ECH = true
+	case extExtendedMasterSecret:
+		h.ExtendedMasterSecret = true
+	case extUseSRTP:
+		h.SRTP = true
+	}
+	return true
 }
 
 var errServerHello = errors.New("the ServerHello is malformed")
@@ -100,163 +175,67 @@ func ParseServerHello(body []byte) (ServerHello, error) {
 	r := reader(body)
 	legacy, ok1 := r.u16()
 	random, ok2 := r.bytes(32)
-	_, ok3 := r.vector(1) // session
+	ok3, ok5 := true, true
+	early := earlyDraft(legacy) // has neither session nor compression
+	if !early {
+		h.Session, ok3 = r.vector(1)
+	}
 	cipher, ok4 := r.u16()
-	_, ok5 := r.u8() // compression
+	if !early {
+		_, ok5 = r.u8()
+	}
 	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 {
 		return h, errServerHello
 	}
 	h.Version, h.Cipher = legacy, cipher
 	copy(h.Random[:], random)
-	err := r.extensions(func(typ uint16, data reader) (ok bool) {
-		switch typ {
-		case extSupportedVersions:
-			h.Version, ok = data.u16()
-			return ok && len(data) == 0
-		case extKeyShare: // the group, and a key unless it asks to retry
-			h.Group, ok = data.u16()
-			return ok
-		}
-		return true
-	})
-	if err != nil {
+	if err := r.extensions(h.extension); err != nil {
 		return h, fmt.Errorf("%w: %w", errServerHello, err)
 	}
 	return h, nil
 }
 
-// reader takes values off the front of a message. Every method reports whether
-// there was enough to take.
-type reader []byte
-
-func (r *reader) bytes(n int) ([]byte, bool) {
-	if len(*r) < n {
-		return nil, false
-	}
-	b := (*r)[:n]
-	*r = (*r)[n:]
-	return b, true
-}
-
-func (r *reader) u8() (byte, bool) {
-	b, ok := r.bytes(1)
-	if !ok {
-		return 0, false
-	}
-	return b[0], true
-}
-
-func (r *reader) u16() (uint16, bool) {
-	b, ok := r.bytes(2)
-	if !ok {
-		return 0, false
-	}
-	return uint16(b[0])<<8 | uint16(b[1]), true
-}
-
-// vector takes bytes that their length of size bytes precedes.
-func (r *reader) vector(size int) (reader, bool) {
-	b, ok := r.bytes(size)
-	if !ok {
-		return nil, false
-	}
-	length := 0
-	for _, digit := range b {
-		length = length<<8 | int(digit)
-	}
-	return r.bytes(length)
-}
-
-// extensions calls read for each extension up to the end of the message. None
-// may occur twice (RFC 8446, section 4.2).
-func (r *reader) extensions(read func(typ uint16, data reader) bool) error {
-	if len(*r) == 0 {
-		return nil // before TLS 1.3 there may be none at all
-	}
-	block, ok := r.vector(2)
-	if !ok || len(*r) != 0 {
-		return errors.New("its extensions break off")
-	}
-	seen := make(map[uint16]bool)
-	for len(block) > 0 {
-		typ, ok1 := block.u16()
-		data, ok2 := block.vector(2)
-		if !ok1 || !ok2 || seen[typ] || !read(typ, data) {
-			return fmt.Errorf("extension %d", typ)
+// extension reads one extension of a ServerHello.
+func (h *ServerHello) extension(typ uint16, data reader) (ok bool) {
+	switch typ {
+	case extSupportedVersions:
+		h.Version, ok = data.u16()
+		return ok && len(data) == 0
+	case extKeyShare: // the group, and a key unless it asks to retry
+		h.Group, ok = data.u16()
+		return ok
+	case extKeyShareDraft:
+		if len(data) >= 2 && h.Group == 0 {
+			h.Group, _ = data.u16()
 		}
-		seen[typ] = true
+	case extALPN:
+		names, ok := data.protocols()
+		if !ok || len(names) > 1 {
+			return false
+		}
+		if len(names) == 1 {
+			h.Protocol = names[0]
+		}
+	case extConnectionID:
+		h.ConnectionID, ok = data.connectionID()
+		return ok
+	case extPreSharedKey:
+		h.PreSharedKey = true
+	case extSessionTicket:
+		h.Ticket = true
+	case extExtendedMasterSecret:
+		h.ExtendedMasterSecret = true
+	case extUseSRTP:
+		h.SRTP = true
 	}
-	return nil
+	return true
 }
 
-// serverName reads the one host name there may be (RFC 6066, section 3).
-func (r reader) serverName() (string, bool) {
-	names, ok := r.vector(2)
-	if !ok || len(r) != 0 {
-		return "", false
-	}
-	kind, ok1 := names.u8()
-	name, ok2 := names.vector(2)
-	return string(name), ok1 && ok2 && kind == 0 && len(names) == 0
-}
-
-// protocols reads a list of names (RFC 7301, section 3.1).
-func (r reader) protocols() (all []string, ok bool) {
-	names, ok := r.vector(2)
+// connectionID reads an id, which may be empty but is not nil.
+func (r reader) connectionID() ([]byte, bool) {
+	id, ok := r.vector(1)
 	if !ok || len(r) != 0 {
 		return nil, false
 	}
-	for len(names) > 0 {
-		name, ok := names.vector(1)
-		if !ok || len(name) == 0 {
-			return nil, false
-		}
-		all = append(all, string(name))
-	}
-	return all, true
+	return append([]byte{}, id...), true
 }
-
-// list reads 16-bit numbers behind a length of size bytes.
-func (r reader) list(size int) ([]uint16, bool) {
-	body, ok := r.vector(size)
-	if !ok || len(r) != 0 {
-		return nil, false
-	}
-	return numbers(body)
-}
-
-// keyShares reads the groups of the shares a client sends.
-func (r reader) keyShares() (groups []uint16, ok bool) {
-	shares, ok := r.vector(2)
-	if !ok || len(r) != 0 {
-		return nil, false
-	}
-	for len(shares) > 0 {
-		group, ok1 := shares.u16()
-		_, ok2 := shares.vector(2)
-		if !ok1 || !ok2 {
-			return nil, false
-		}
-		if !grease(group) {
-			groups = append(groups, group)
-		}
-	}
-	return groups, true
-}
-
-// numbers reads 16-bit numbers up to the end, without those of GREASE.
-func numbers(r reader) (all []uint16, ok bool) {
-	for len(r) > 0 {
-		n, ok := r.u16()
-		if !ok {
-			return nil, false
-		}
-		if !grease(n) {
-			all = append(all, n)
-		}
-	}
-	return all, true
-}
-
-// grease reports whether n is one of 0x0A0A, 0x1A1A … 0xFAFA.
-func grease(n uint16) bool { return n&0x0F0F == 0x0A0A && n>>8 == n&0xFF }

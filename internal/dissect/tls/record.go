@@ -1,13 +1,12 @@
 package tls
 
-import "errors"
-
-// Content types of records (RFC 8446, section 5.1).
+// Content types of records (RFC 8446, section 5.1; heartbeat of RFC 6520).
 const (
 	TypeChangeCipherSpec = 20
 	TypeAlert            = 21
 	TypeHandshake        = 22
 	TypeApplicationData  = 23
+	TypeHeartbeat        = 24
 )
 
 // Bounds of a record's body (RFC 8446, section 5.2; RFC 5246, section 6.2.3).
@@ -19,50 +18,63 @@ const (
 	MinSealed13 = 1 + 16
 )
 
+// Header stands before each record.
+type Header struct {
+	Type    byte
+	Version uint16 // 0x0300 to 0x0303, whatever version was agreed on
+	Length  int
+}
+
+// ParseHeader reads what stands before a record, or reports that no record of
+// any version of TLS begins like that.
+func ParseHeader(b []byte) (Header, bool) {
+	if len(b) < RecordHeader {
+		return Header{}, false
+	}
+	h := Header{Type: b[0], Version: uint16(b[1])<<8 | uint16(b[2]), Length: int(b[3])<<8 | int(b[4])}
+	ok := h.Type >= TypeChangeCipherSpec && h.Type <= TypeHeartbeat && b[1] == 3 && b[2] <= 3 && h.Length > 0 && h.Length <= MaxBody12
+	return h, ok
+}
+
 // Record is one TLS record; the last one of a stream may be cut off.
 type Record struct {
-	Type   byte
-	Offset int // of its body in the stream
-	Body   []byte
-	Whole  bool
-	Length int // as its header says
+	Type    byte
+	Version uint16
+	Offset  int // of its body in the stream
+	Body    []byte
+	Whole   bool
+	Length  int // as its header says
 }
 
 // Records takes a stream apart, up to the first byte that cannot be TLS.
 func Records(stream []byte) (all []Record, rest []byte) {
 	offset := 0
-	for len(stream) >= RecordHeader {
-		typ, length := stream[0], int(stream[3])<<8|int(stream[4])
-		if typ < TypeChangeCipherSpec || typ > TypeApplicationData || stream[1] != 3 || stream[2] > 3 || length == 0 || length > MaxBody12 {
+	for {
+		h, ok := ParseHeader(stream)
+		if !ok {
 			return all, stream
 		}
 		stream, offset = stream[RecordHeader:], offset+RecordHeader
-		n := min(length, len(stream))
-		all = append(all, Record{Type: typ, Offset: offset, Body: stream[:n], Whole: n == length, Length: length})
+		n := min(h.Length, len(stream))
+		all = append(all, Record{h.Type, h.Version, offset, stream[:n], n == h.Length, h.Length})
 		stream, offset = stream[n:], offset+n
 	}
-	return all, stream
 }
 
-// Types of handshake messages (RFC 8446, section 4).
-const (
-	HelloClient = 1
-	HelloServer = 2
-)
-
-// Message is one message of a handshake.
-type Message struct {
-	Type byte
-	Body []byte
+// Alert is one message of the alert protocol.
+type Alert struct {
+	Fatal       bool
+	Description byte
 }
 
-// Next takes the first message off a handshake stream.
-func Next(stream []byte) (Message, []byte, error) {
-	r := reader(stream)
-	typ, ok := r.u8()
-	body, ok2 := r.vector(3)
-	if !ok || !ok2 {
-		return Message{}, nil, errors.New("the handshake breaks off")
+// AlertCloseNotify ends a connection in good order.
+const AlertCloseNotify = 0
+
+// ParseAlert reads the body of a record of alerts in clear: a sealed one is
+// longer.
+func ParseAlert(body []byte) (Alert, bool) {
+	if len(body) != 2 || body[0] != 1 && body[0] != 2 {
+		return Alert{}, false
 	}
-	return Message{typ, body}, r, nil
+	return Alert{body[0] == 2, body[1]}, true
 }

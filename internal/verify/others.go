@@ -7,7 +7,6 @@ import (
 )
 
 func judgeDTLS(*capture.Flow, Knowledge, *Finding) bool   { return false }
-func judgeQUIC(*capture.Flow, Knowledge, *Finding) bool   { return false }
 func judgeIPsec(*capture.Flow, Knowledge, *Finding) bool  { return false }
 func judgeMACsec(*capture.Flow, Knowledge, *Finding) bool { return false }
 

@@ -16,8 +16,9 @@ import (
 
 // Filter says which packets to capture: those that all of its parts let pass; an
 // empty part lets all pass. It only spares work, so what it cannot judge passes:
-// fragments after the first, and IPv6 packets with extension headers, have no
-// ports that a filter finds. Of packets inside others it sees the outer header.
+// fragments after the first, and IPv6 packets behind more than one extension
+// header, have no ports that it finds. Of packets inside others it sees the outer
+// header.
 type Filter struct {
 	// Ports of TCP, UDP or SCTP, at either end.
 	Ports []uint16
@@ -189,14 +190,29 @@ func (f Filter) ipv4(a *assembler, pass, drop label) {
 	f.ports(a, pass, drop)
 }
 
-// extensions of IPv6, behind which the filter does not look: hop-by-hop, routing,
-// fragment, authentication, destination options, mobility.
-var extensions = []uint32{0, 43, 44, 51, 60, 135}
+// extensions of IPv6: hop-by-hop, routing and destination options, which begin
+// alike; fragment, authentication, mobility.
+var extensions = []uint32{0, 43, 60, 44, 51, 135}
 
 func (f Filter) ipv6(a *assembler, pass, drop label) {
 	a.emit(bpf.StoreScratch{Src: bpf.RegX, N: memIP})
 	f.peers(a, 8, 24, 16, drop)
-	a.emit(bpf.LoadScratch{Dst: bpf.RegX, N: memIP}, bpf.LoadIndirect{Off: 6, Size: 1})
+	a.emit(bpf.LoadScratch{Dst: bpf.RegX, N: memIP},
+		bpf.TXA{}, bpf.ALUOpConstant{Op: bpf.ALUOpAdd, Val: 40}, bpf.StoreScratch{Src: bpf.RegA, N: memHeader},
+		bpf.LoadIndirect{Off: 6, Size: 1})
+	extended, found := a.label(), a.label()
+	for _, extension := range extensions[:3] {
+		a.when(bpf.JumpEqual, extension, extended)
+	}
+	a.jump(found)
+	a.place(extended)
+	a.emit(bpf.LoadIndirect{Off: 41, Size: 1}, // length in units of 8 bytes, less one
+		bpf.ALUOpConstant{Op: bpf.ALUOpShiftLeft, Val: 3},
+		bpf.ALUOpConstant{Op: bpf.ALUOpAdd, Val: 48},
+		bpf.ALUOpX{Op: bpf.ALUOpAdd},
+		bpf.StoreScratch{Src: bpf.RegA, N: memHeader},
+		bpf.LoadIndirect{Off: 40, Size: 1})
+	a.place(found)
 	for _, extension := range extensions {
 		a.when(bpf.JumpEqual, extension, pass)
 	}
@@ -206,7 +222,6 @@ func (f Filter) ipv6(a *assembler, pass, drop label) {
 		return
 	}
 	f.hasPorts(a, drop)
-	a.emit(bpf.TXA{}, bpf.ALUOpConstant{Op: bpf.ALUOpAdd, Val: 40}, bpf.StoreScratch{Src: bpf.RegA, N: memHeader})
 	f.ports(a, pass, drop)
 }
 

@@ -20,9 +20,9 @@ type shape struct {
 	ether    uint16 // anything but IP, or 0
 	src, dst netip.Addr
 	proto    uint8
-	options  int // words of IPv4 options
-	fragment int // offset of a fragment, in units of 8 bytes
-	ext      bool
+	options  int    // words of IPv4 options; length of IPv6 extensions
+	fragment int    // offset of a fragment, in units of 8 bytes
+	exts     []byte // of IPv6
 	from, to uint16
 }
 
@@ -47,7 +47,7 @@ var shapes = rapid.Custom(func(t *rapid.T) shape {
 		tags:  rapid.IntRange(0, 2).Draw(t, "tags"),
 		proto: someProtos.Draw(t, "proto"), options: rapid.IntRange(0, 10).Draw(t, "options"),
 		from: somePorts.Draw(t, "from"), to: somePorts.Draw(t, "to"),
-		ext: rapid.Bool().Draw(t, "ext"),
+		exts: rapid.SliceOfN(rapid.SampledFrom([]byte{0, 43, 60, 44}), 0, 2).Draw(t, "extensions"),
 	}
 	switch rapid.IntRange(0, 6).Draw(t, "what") {
 	case 0:
@@ -95,10 +95,18 @@ func (s shape) bytes(link layers.LinkType) []byte {
 		ip[0], ip[6] = 0x60, s.proto
 		copy(ip[8:], s.src.AsSlice())
 		copy(ip[24:], s.dst.AsSlice())
-		if s.ext {
-			ip[6] = 44 // a fragment header
-			ip = append(ip, s.proto, 0, 0, 0, 0, 0, 0, 0)
+		next := 6
+		for _, ext := range s.exts {
+			ip[next] = ext
+			next = len(ip)
+			header := make([]byte, 8)
+			if ext != 44 {
+				header = make([]byte, 8+8*s.options)
+				header[1] = byte(s.options)
+			}
+			ip = append(ip, header...)
 		}
+		ip[next] = s.proto
 	}
 	b = append(b, ip...)
 	b = binary.BigEndian.AppendUint16(b, s.from)
@@ -118,7 +126,7 @@ func passes(f Filter, s shape) bool {
 	if len(f.Peers) > 0 && !slices.ContainsFunc(f.Peers, peer) {
 		return false
 	}
-	if s.src.Is6() && s.ext {
+	if s.src.Is6() && (len(s.exts) > 1 || slices.Contains(s.exts, 44)) {
 		return true
 	}
 	proto := func(p capture.Proto) bool { return protoNumbers[p] == uint32(s.proto) }

@@ -2,8 +2,6 @@ package verify
 
 import (
 	"bytes"
-	"encoding/hex"
-	"strconv"
 	"unicode/utf8"
 
 	"github.com/sealmesh/sealmesh/internal/capture"
@@ -25,14 +23,13 @@ const (
 	readableLine  = 3
 	// readableChunk is asked of a chunk between gaps that is text throughout.
 	readableChunk = 5
-	// evidenceBytes is how much of the evidence is quoted.
-	evidenceBytes = 64
 )
 
 // readable looks for application bytes that a person can read, in both
 // directions and behind gaps too.
 func readable(f *capture.Flow) (protocol string, found *Evidence) {
-	for _, d := range []*capture.Direction{&f.ToServer, &f.ToClient} {
+	for i, d := range []*capture.Direction{&f.ToServer, &f.ToClient} {
+		from := [...]string{fromClient, fromServer}[i]
 		for _, c := range d.Chunks {
 			var at, length int
 			switch start := c.Offset == 0 && d.Began; {
@@ -44,17 +41,15 @@ func readable(f *capture.Flow) (protocol string, found *Evidence) {
 				at, length = textInside(c.Data)
 			}
 			if length > 0 {
-				return protocolOf(c.Data[at:]), evidence(c, at, length)
+				return protocolOf(c.Data[at:]), evidence(c, at, length, from)
 			}
 		}
 	}
 	return "", nil
 }
 
-func evidence(c capture.Chunk, at, length int) *Evidence {
-	b := c.Data[at : at+min(length, evidenceBytes)]
-	quoted := strconv.Quote(string(b))
-	return &Evidence{Text: quoted[1 : len(quoted)-1], Hex: hex.EncodeToString(b), Packet: c.Packet(at)}
+func evidence(c capture.Chunk, at, length int, from string) *Evidence {
+	return newEvidence(c.Data[at:at+min(length, evidenceBytes)], c.Packet(at), from)
 }
 
 // beginsTLS reports whether a stream begins with a handshake record.

@@ -101,6 +101,8 @@ type Finding struct {
 	Exempt string `json:"exempt"`
 	// Violates says which expectation the flow does not meet, and how.
 	Violates string `json:"violates,omitempty"`
+
+	expected bool // it meets an expectation
 }
 
 // TLSInfo is what the hellos of a connection say.
@@ -256,12 +258,17 @@ func describe(f *capture.Flow) Finding {
 // silent reports whether a direction carried no byte, seen or unseen.
 func silent(d *capture.Direction) bool { return d.Bytes == 0 && d.Missing == 0 }
 
+// hasPorts reports whether the ends of a flow have port numbers.
+func hasPorts(p capture.Proto) bool {
+	return p == capture.TCP || p == capture.UDP || p == capture.SCTP || p == "udplite"
+}
+
 // end is one side of a flow as a person writes it.
 func end(p capture.Proto, a netip.AddrPort, mac [6]byte) string {
 	switch {
 	case p == capture.MACsec:
 		return net.HardwareAddr(mac[:]).String()
-	case p == capture.TCP || p == capture.UDP || p == capture.SCTP:
+	case hasPorts(p):
 		return a.String()
 	}
 	return a.Addr().String()

@@ -10,6 +10,7 @@ import (
 	"io"
 	"math/big"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -323,12 +324,15 @@ func TestSummary(t *testing.T) {
 		{"ARP is no doubt", capture.File{Flows: []*capture.Flow{sealed}, Counts: capture.Counts{NotIP: 1}}, 0, Sealed},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			for i, f := range tc.file.Flows {
+				f.Number = i + 1
+			}
 			report := Summarize(&tc.file, tc.dropped)
 			if report.Result != tc.want || (tc.want == Inconclusive) != (len(report.Doubts) > 0) && tc.want != Leaked {
 				t.Errorf("%s, doubts %q; want %s", report.Result, report.Doubts, tc.want)
 			}
-			if len(report.findings) != len(tc.file.Flows) || report.Coverage.Flows != len(tc.file.Flows) {
-				t.Errorf("%d flows judged, %d counted, of %d", len(report.findings), report.Coverage.Flows, len(tc.file.Flows))
+			if len(slices.Collect(report.Flows())) != len(tc.file.Flows) || report.Coverage.Flows != len(tc.file.Flows) {
+				t.Errorf("%d flows judged, %d counted, of %d", len(slices.Collect(report.Flows())), report.Coverage.Flows, len(tc.file.Flows))
 			}
 		})
 	}

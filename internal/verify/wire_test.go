@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -85,10 +86,10 @@ func talk(t *testing.T, sender, receiver *lab.Workload, wrap func(client, server
 
 func TestPlaintextOnTheWireIsFound(t *testing.T) {
 	_, report := wire(t, func(c, s net.Conn) (net.Conn, net.Conn) { return c, s })
-	if report.Result != Leaked || len(report.findings) != 1 {
+	if report.Result != Leaked || len(slices.Collect(report.Flows())) != 1 {
 		t.Fatalf("report %+v", report)
 	}
-	found := report.findings[0]
+	found := slices.Collect(report.Flows())[0]
 	if found.Evidence == nil || found.Evidence.Text != `this is a test\n` || found.Evidence.Packet != 4 || found.Dst != "10.77.2.11:2929" {
 		t.Errorf("found %+v, evidence %+v", found, found.Evidence)
 	}
@@ -97,10 +98,10 @@ func TestPlaintextOnTheWireIsFound(t *testing.T) {
 func TestTLSOnTheWireIsReadAsTsharkReadsIt(t *testing.T) {
 	client, server := configs(t)
 	path, report := wire(t, func(c, s net.Conn) (net.Conn, net.Conn) { return tls.Client(c, client), tls.Server(s, server) })
-	if report.Result != Sealed || len(report.findings) != 1 {
+	if report.Result != Sealed || len(slices.Collect(report.Flows())) != 1 {
 		t.Fatalf("report %+v", report)
 	}
-	info := report.findings[0].TLS
+	info := slices.Collect(report.Flows())[0].TLS
 	if info.Group != "X25519MLKEM768" || info.Version != "1.3" {
 		t.Errorf("info %+v", info)
 	}

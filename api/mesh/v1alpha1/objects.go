@@ -79,6 +79,12 @@ type Node struct {
 type NodeSpec struct {
 	// Addresses of the node itself.
 	Addresses []string `json:"addresses"`
+	// NetNS is the path of the network namespace that is the node, on the machine
+	// that "sealmesh capture" runs on; empty if it is a machine of its own.
+	NetNS string `json:"netns,omitempty"`
+	// Uplinks are its interfaces toward other nodes; those that have one of its
+	// addresses, and all that are devices, if empty.
+	Uplinks []string `json:"uplinks,omitempty"`
 }
 
 // Workload is what has an identity: everything in a network namespace, or the

@@ -41,6 +41,7 @@ func (p *parser) checkAlone() {
 		if o := &p.nodes[i]; o.clean {
 			p.named(o.place, o.object.Metadata, clusterScoped)
 			p.addresses(o.place, o.object.Spec.Addresses, required)
+			p.whereabouts(o.place, o.object.Spec)
 		}
 	}
 	for i := range p.workloads {
@@ -98,6 +99,25 @@ func (p *parser) bundle(at place, b *mesh.TrustBundle) {
 	}
 }
 
+// interfaceName is what the kernel takes, less what nobody means.
+var interfaceName = regexp.MustCompile(`^[A-Za-z0-9_.@-]{1,15}$`)
+
+// whereabouts checks where the packets of a node are.
+func (p *parser) whereabouts(at place, s mesh.NodeSpec) {
+	p.netns(at, s.NetNS)
+	for _, name := range s.Uplinks {
+		if !interfaceName.MatchString(name) {
+			p.add(at.problem("spec.uplinks", "%q: must be names of interfaces such as eth0", name))
+		}
+	}
+}
+
+func (p *parser) netns(at place, s string) {
+	if s != "" && (!path.IsAbs(s) || path.Clean(s) != s) {
+		p.add(at.problem("spec.netns", "%q: must be an absolute path such as /run/netns/web", s))
+	}
+}
+
 func (p *parser) workload(at place, w *mesh.Workload) {
 	p.named(at, w.Metadata, namespaced)
 	fill(&w.Spec.ServiceAccount, w.Metadata.Name)
@@ -141,9 +161,7 @@ func (p *parser) found(at place, s mesh.WorkloadSpec) {
 	if (s.User != "" || s.Cgroup != "") && len(s.Ports) == 0 {
 		p.add(at.problem("spec.ports", "is empty: a workload found by user or cgroup shares its address, name the ports it listens on"))
 	}
-	if s.NetNS != "" && (!path.IsAbs(s.NetNS) || path.Clean(s.NetNS) != s.NetNS) {
-		p.add(at.problem("spec.netns", "%q: must be an absolute path such as /run/netns/web", s.NetNS))
-	}
+	p.netns(at, s.NetNS)
 	if s.User != "" && (!userName.MatchString(s.User) || s.User == strconv.Itoa(ports.ProxyUID)) {
 		p.add(at.problem("spec.user", "%q: must be the name or number of a user other than the proxies' %d", s.User, ports.ProxyUID))
 	}

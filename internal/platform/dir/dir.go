@@ -106,6 +106,16 @@ func Open(path string, cfg Config) (*Dir, error) {
 	return d, nil
 }
 
+// Read reads the objects of a directory and changes nothing: its state has no
+// issuer, and no trust bundle that was not written yet.
+func Read(path string) (*platform.State, error) {
+	state, err := (&Dir{path: path}).parse()
+	if err != nil {
+		return nil, fmt.Errorf("mesh directory %s: %w", path, err)
+	}
+	return state, nil
+}
+
 // discover parses the objects once to learn the trust domain, and makes what a
 // directory needs on first use.
 func (d *Dir) discover() error {

@@ -44,6 +44,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) == 0 {
 		return errors.New("usage: captures record [SCENE...] | captures matrix")
 	}
+	if play, ok := roles[args[0]]; ok {
+		return play(ctx, args[1:], out)
+	}
 	switch args[0] {
 	case "record":
 		return record(ctx, args[1:], testdata, out)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/sealmesh/sealmesh/test/lab"
@@ -26,6 +27,7 @@ type stage struct {
 	*lab.Lab
 	client, server *lab.Workload
 	dir            string // of certificates
+	self           string // this program
 }
 
 // record plays scenes, all of them if none is named, and writes their captures.
@@ -76,6 +78,9 @@ func setStage(ctx context.Context, dir string) (*stage, error) {
 		return nil, err
 	}
 	st := &stage{Lab: l, dir: dir}
+	if st.self, err = os.Executable(); err != nil {
+		return nil, errors.Join(fmt.Errorf("record: %v", err), l.Close())
+	}
 	if err := st.furnish(ctx); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
@@ -122,25 +127,27 @@ cat rsa.crt rsa.key > rsa.pem
 chmod 644 *
 `
 
-// prelude is what every script begins with. Its functions wait for what has no
-// socket to wait for.
+// prelude is what every script begins with: until_true waits for what has no
+// socket to wait for, end ends what was started in the background.
 const prelude = `set -euo pipefail
 export PATH="$PATH:/usr/sbin:/sbin:/usr/lib/rabbitmq/bin" HOME="$D" TERM=dumb LC_ALL=C
-until_true() { local i; for i in {1..600}; do if "$@" >/dev/null 2>&1; then return 0; fi; read -rt 0.05 <> <(:) || :; done; echo "never true: $*" >&2; return 1; }
+exec {never}<> <(:)
+until_true() { local i; for i in {1..600}; do if "$@" >/dev/null 2>&1; then return 0; fi; read -rt 0.05 -u $never || :; done; echo "never true: $*" >&2; return 1; }
+end() { kill "$1" 2>/dev/null || :; wait "$1" 2>/dev/null || :; }
 `
 
 // script is a bash script in a namespace.
 func (st *stage) script(ctx context.Context, h *lab.Host, dir, text string) *lab.Cmd {
 	cmd := h.Command(ctx, "bash", "-c", prelude+text)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "D="+dir,
+	cmd.Env = append(os.Environ(), "D="+dir, "SELF="+st.self,
 		"S="+st.server.Addr4.String(), "C="+st.client.Addr4.String(),
 		"S6="+st.server.Addr6.String(), "C6="+st.client.Addr6.String())
 	return cmd
 }
 
 // play plays one scene and returns the size of its capture.
-func (st *stage) play(ctx context.Context, s scene, file string) (int64, error) {
+func (st *stage) play(ctx context.Context, s scene, file string) (size int64, err error) {
 	for _, program := range s.needs {
 		if _, err := exec.LookPath(program); err != nil {
 			return 0, fmt.Errorf("%s is not installed (scripts/deps captures)", program)
@@ -158,7 +165,7 @@ func (st *stage) play(ctx context.Context, s scene, file string) (int64, error) 
 	if err := server.Start(); err != nil {
 		return 0, err
 	}
-	defer func() { cancel(); _ = server.Wait() }() // killed: how it ended is known
+	defer func() { cancel(); _ = server.Wait(); err = errors.Join(err, st.clear()) }() // killed: how it ended is known
 	for _, socket := range s.ready {
 		if err := listens(ctx, st.server.Host, socket); err != nil {
 			cancel()
@@ -184,10 +191,34 @@ func (st *stage) play(ctx context.Context, s scene, file string) (int64, error) 
 	return info.Size(), nil
 }
 
+// clear ends what is left in the two namespaces: daemons leave process groups.
+func (st *stage) clear() error {
+	for _, w := range []*lab.Workload{st.client, st.server} {
+		home, err := os.Stat(w.Path())
+		if err != nil {
+			return fmt.Errorf("record: %v", err)
+		}
+		all, err := filepath.Glob("/proc/[0-9]*/ns/net")
+		if err != nil {
+			return fmt.Errorf("record: %v", err)
+		}
+		for _, file := range all {
+			pid, err := strconv.Atoi(strings.Split(file, "/")[2])
+			if err != nil {
+				continue
+			}
+			if of, err := os.Stat(file); err == nil && os.SameFile(home, of) {
+				_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended by itself
+			}
+		}
+	}
+	return nil
+}
+
 // watch captures what the client's script does. The server's end is part of it:
 // nothing is to be expected from a connection that stays open.
 func (st *stage) watch(ctx context.Context, s scene, dir, file string) error {
-	c, err := st.client.Capture(ctx, "eth0", file, "not arp and not icmp6")
+	c, err := st.client.Capture(ctx, "eth0", file, fmt.Sprintf("host %s or host %s and not icmp6", st.server.Addr4, st.server.Addr6))
 	if err != nil {
 		return err
 	}

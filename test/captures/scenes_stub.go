@@ -1,3 +1,0 @@
-package main
-
-var oddTLSScenes, httpScenes, databaseScenes, mailScenes, brokerScenes, clearScenes, datagramScenes []scene

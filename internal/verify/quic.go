@@ -23,7 +23,7 @@ func judgeQUIC(f *capture.Flow, _ Knowledge, found *Finding) bool {
 	if google(f, found) {
 		return true
 	}
-	var r quicReading
+	r := quicReading{oneWay: found.OneWay}
 	err := r.split(f)
 	if len(r.packets) == 0 || r.packets[0].Kind == quic.OneRTT {
 		return false
@@ -37,7 +37,7 @@ func judgeQUIC(f *capture.Flow, _ Knowledge, found *Finding) bool {
 	failure := errors.New("the beginning of the connection was not captured")
 	for _, c := range r.connections {
 		var info *TLSInfo
-		if info, failure = c.shown(found.OneWay); info != nil {
+		if info, failure = c.shown(r.oneWay); info != nil {
 			found.TLS = info
 		}
 		if failure == nil {
@@ -85,6 +85,7 @@ type quicReading struct {
 	packets     []quicPacket
 	connections []*quicConn
 	sealed      [][]byte
+	oneWay      bool // what the other side sent was not captured
 }
 
 type quicPacket struct {
@@ -166,12 +167,17 @@ func (r *quicReading) connect(p quicPacket) {
 	r.connections = append(r.connections, c)
 }
 
-// initial opens an Initial packet with the keys of a connection.
+// initial opens an Initial packet with the keys of a connection. One that the
+// capture cut off cannot be opened, and shows nothing.
 func (r *quicReading) initial(p quicPacket) error {
 	for _, c := range r.connections {
 		if ok, err := c.open(p); ok {
 			return err
 		}
+	}
+	if p.Cut {
+		r.sealed = append(r.sealed, p.Sealed)
+		return nil
 	}
 	return errors.New("an Initial that does not open with what was captured")
 }
@@ -180,7 +186,7 @@ func (r *quicReading) initial(p quicPacket) error {
 func (r *quicReading) long(p quicPacket) bool {
 	for _, c := range r.connections {
 		from, to := c.roles(p.side)
-		unseen := to == 1 && len(c.ids[1]) == 0 // only what the client sent was captured
+		unseen := r.oneWay && to == 1
 		toward := c.ids[to].has(p.Dest) || p.Kind == quic.ZeroRTT && bytes.Equal(p.Dest, c.dest)
 		if !c.ids[from].has(p.Source) || !toward && !unseen {
 			continue
@@ -306,7 +312,7 @@ func (c *quicConn) shown(oneWay bool) (*TLSInfo, error) {
 	}
 	info := &TLSInfo{
 		Version: "1.3", SNI: hello.ServerName, ALPNOffered: hello.Protocols,
-		Handshake: "seen", Random: hex.EncodeToString(hello.Random[:]), QUICVersion: c.version.String(),
+		Handshake: "seen", Random: hex.EncodeToString(hello.Random[:]), QUICVersion: c.version.String(), ECH: hello.ECH,
 	}
 	for role, name := range []string{"client", "server"} {
 		if end := c.closed[role]; end != nil {
@@ -367,7 +373,7 @@ func (c *quicConn) serverHello(info *TLSInfo) (tlswire.ServerHello, error) {
 			info.Retried, stream = true, rest
 			continue
 		}
-		info.Cipher = tlswire.CipherName(hello.Cipher)
+		info.Cipher, info.Resumed = tlswire.CipherName(hello.Cipher), hello.PreSharedKey
 		if hello.Group != 0 {
 			info.Group = tlswire.GroupName(hello.Group)
 		}

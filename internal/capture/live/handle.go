@@ -41,7 +41,7 @@ func Open(c Config) (*Handle, error) {
 		return nil, fmt.Errorf("capture: %w", err)
 	}
 	h := &Handle{vantage: cmp.Or(c.Vantage, c.Interface), snapLen: cmp.Or(c.SnapLen, MaxSnapLen), fd: -1}
-	if err := inNamespace(c.Netns, func() error { return h.open(c) }); err != nil {
+	if err := InNamespace(c.Netns, func() error { return h.open(c) }); err != nil {
 		h.Close()
 		return nil, fmt.Errorf("capture %s: %w", h.vantage, err)
 	}

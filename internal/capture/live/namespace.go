@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inNamespace runs fn with its thread in the network namespace at path; empty is
+// InNamespace runs fn with a thread in the network namespace at path; empty is
 // the own one. Sockets that fn opens stay in it.
-func inNamespace(path string, fn func() error) error {
+func InNamespace(path string, fn func() error) error {
 	if path == "" {
 		return fn()
 	}
@@ -56,7 +56,7 @@ type Interface struct {
 // Interfaces of the network namespace at path, the own one if that is empty.
 func Interfaces(path string) ([]Interface, error) {
 	var all []Interface
-	err := inNamespace(path, func() error {
+	err := InNamespace(path, func() error {
 		links, err := netlink.LinkList()
 		if err != nil {
 			return fmt.Errorf("interfaces: %w", err)

@@ -90,13 +90,6 @@ type connection struct {
 	overlay      bool
 }
 
-const (
-	flagFIN = 1
-	flagSYN = 2
-	flagRST = 4
-	flagACK = 16
-)
-
 func (t *traffic) segment(c *connection, toServer bool, flags byte, payload []byte) {
 	t.link(c.overlay)
 	if c.overlay {
@@ -184,6 +177,28 @@ func BenchmarkRead(b *testing.B) {
 		file, err := Read(bytes.NewReader(content))
 		if err != nil || file.Counts.Packets != packets {
 			b.Fatal(err, file)
+		}
+	}
+	b.ReportMetric(float64(b.N)*packets/b.Elapsed().Seconds(), "packets/s")
+}
+
+// BenchmarkTable is the way of a capture that does not fit into memory.
+func BenchmarkTable(b *testing.B) {
+	const packets = 200_000
+	content := mixed(packets)
+	b.ReportAllocs()
+	b.SetBytes(int64(len(content)))
+	for b.Loop() {
+		table := NewTable(Limits{}, func(*Flow) {})
+		src, err := OpenSource(bytes.NewReader(content), "")
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := table.Read(src); err != nil {
+			b.Fatal(err)
+		}
+		if c := table.Close(); c.Packets != packets {
+			b.Fatal(c)
 		}
 	}
 	b.ReportMetric(float64(b.N)*packets/b.Elapsed().Seconds(), "packets/s")

@@ -1,29 +1,33 @@
-// Package capture turns a file of captured packets into TCP flows.
+// Package capture turns packets into flows.
 //
-//	file ──► packets ──► segments ──► flows
-//	read.go   decode.go    stream.go    assemble.go
+//	source ──► frame ──► packet ──► flow ──► done
+//	read.go    frame.go  decode.go  table.go
 //
-//	 1  read     pcap or pcapng, until its end or until it breaks off
-//	 2  decode   link, VLAN, IP and TCP headers; what lies above TCP is never
-//	             guessed from port numbers, it is left to package verify
-//	 3  assemble segments of the same two ends into a flow, new at each SYN
-//	 4  stream   place each segment by its sequence number: out of order, sent
+//	 1  read     pcap or pcapng, until its end or until it breaks off; a live
+//	             capture is a source too
+//	 2  decode   link, VLAN, overlay, IP and transport headers; fragments are put
+//	             together; what lies above is never guessed from port numbers,
+//	             it is left to package verify
+//	 3  table    a packet goes to the flow of its two ends: TCP begins a new one
+//	             at each SYN; whatever has ended, or must go to bound memory, is
+//	             handed over
+//	 4  stream   places each TCP segment by its sequence number: out of order, sent
 //	             again and missing bytes all come out right
+//	    datagram keeps each datagram by itself
 //
 // Of each direction the first 16 KiB are kept, the rest is counted. Whatever
 // could not be read is counted too: a verdict must know what it did not see.
 package capture
 
 import (
+	"cmp"
 	"net/netip"
+	"slices"
 	"time"
 )
 
 // Window is how many bytes of each direction of a flow are kept.
 const Window = 16 << 10
-
-// maxFlows bounds memory: each flow holds up to two windows.
-const maxFlows = 16 << 10
 
 // File is what one capture file holds.
 type File struct {
@@ -34,37 +38,43 @@ type File struct {
 	Cut bool
 }
 
-// Counts say how much of a file became flows. Packets is the sum of segments
-// and of all that follows.
+// sort puts flows in the order they began.
+func (f *File) sort() {
+	slices.SortFunc(f.Flows, func(a, b *Flow) int { return cmp.Compare(a.Number, b.Number) })
+}
+
+// Counts say how much of a capture became flows. Packets is the sum of the
+// flows' packets, NotIP, Control, Fragments, Reassembled, Undecoded, Late and
+// Excess.
 type Counts struct {
 	Packets int
 	// NotIP frames are ARP and the like: no workload's payload.
 	NotIP int
-	// NotTCP packets are IP and carry something else.
-	NotTCP int
-	// Fragments of IP packets are not put together.
-	Fragments int
-	// Undecoded packets are malformed, or cut off inside their headers, or
-	// of a link type that is not known here.
-	Undecoded int
-	// Excess segments belong to more flows than are kept.
-	Excess int
 	// Control packets are IP's own: ICMP other than echo, neighbour discovery,
-	// IGMP, OSPF and the like. They carry no workload's payload.
+	// IGMP, OSPF and the like: no workload's payload either.
 	Control int
-	// Late segments without payload belong to flows that had been handed over.
-	Late int
-	// Reassembled fragments became part of a packet; the last of each counts as
-	// that packet.
+	// NotTCP is 0: all that IP carries is read.
+	NotTCP int
+	// Fragments of IP packets could not be put together: others are missing, or
+	// they contradict each other.
+	Fragments int
+	// Reassembled fragments became part of a packet; the one that completed it
+	// counts as that packet.
 	Reassembled int
+	// Undecoded packets are malformed, or cut off inside their headers, or of a
+	// type that is not known here.
+	Undecoded int
+	// Unread says what the Undecoded ones are: "link type 147", "EtherType 0x8915".
+	Unread map[string]int
+	// Late segments carry no payload and belong to flows that had ended.
+	Late int
+	// Excess packets belong to more flows than a File keeps.
+	Excess int
 	// Evicted flows were given up before their end, to bound memory.
 	Evicted int
 	// Dropped packets were lost by the capture itself, as its file says; they are
 	// not among Packets.
 	Dropped int
-	// Unread says of what kind Undecoded packets were, where that is known:
-	// "link type 147", "ethertype 0x8915".
-	Unread map[string]int
 }
 
 // Proto is what carries a flow: the transport where it has ports, else the
@@ -106,9 +116,13 @@ type Flow struct {
 	ToClient Direction
 	// Reset: one side aborted the connection.
 	Reset bool
-	// Evicted: given up before its end, to bound memory.
+	// Evicted: given up before its end, to bound memory. Continues is the number
+	// of the evicted flow that this one goes on with, or 0, as far as is known.
 	Evicted     bool
+	Continues   int
 	First, Last time.Time
+
+	state state
 }
 
 // Direction is one half of a flow.
@@ -129,7 +143,11 @@ type Direction struct {
 	// Began and Ended: the SYN and the FIN were seen.
 	Began, Ended bool
 
-	stream *stream
+	// Of the two only one is in use. Stale: what they hold has changed since it
+	// was last turned into the above.
+	stream    stream
+	datagrams datagrams
+	stale     bool
 }
 
 // Chunk is a run of bytes without a gap, or one datagram.
@@ -138,17 +156,22 @@ type Chunk struct {
 	// the first byte seen. Of datagrams, what came before this one was sent.
 	Offset int
 	Data   []byte
-	// Cut bytes of a datagram follow Data, but are not in the file.
+	// Cut bytes of a datagram follow Data, but were not kept, by the capture or
+	// by us.
 	Cut int
 
-	marks []mark
+	marks  []mark
+	packet int // that brought it, of a datagram
 }
 
-// mark says which packet brought the bytes from an offset on.
-type mark struct {
-	offset int // from the start of the direction
-	packet int
-}
+// mark says which packet brought the bytes from an offset on: the offset, which
+// is within the window, in the upper 16 bits, and the packet's number below.
+type mark uint64
+
+func markOf(offset, packet int) mark { return mark(offset)<<48 | mark(packet)&(1<<48-1) }
+
+func (m mark) offset() int { return int(m >> 48) }
+func (m mark) packet() int { return int(m & (1<<48 - 1)) }
 
 // Start is the direction's beginning: the bytes from the very first one up to
 // the first gap. It is empty if the beginning was not seen.
@@ -162,12 +185,12 @@ func (d *Direction) Start() []byte {
 // Packet is the number in the file, from 1, of the packet that brought the
 // chunk's byte at index i.
 func (c Chunk) Packet(i int) int {
-	packet := 0
+	packet := c.packet
 	for _, m := range c.marks {
-		if m.offset > c.Offset+i {
+		if m.offset() > c.Offset+i {
 			break
 		}
-		packet = m.packet
+		packet = m.packet()
 	}
 	return packet
 }

@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/gopacket/gopacket/layers"
@@ -34,3 +35,9 @@ type Dropping interface{ Dropped() int }
 // Secretive is a source that carries key log text, as the decryption secrets
 // blocks of pcapng do, as far as it has been read.
 type Secretive interface{ Secrets() []byte }
+
+// Naming is a source that knows names of addresses, as the name resolution blocks
+// of pcapng do, as far as it has been read.
+type Naming interface {
+	Names() map[netip.Addr][]string
+}

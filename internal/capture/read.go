@@ -3,17 +3,21 @@ package capture
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
-
-	"github.com/gopacket/gopacket"
-	"github.com/gopacket/gopacket/layers"
-	"github.com/gopacket/gopacket/pcapgo"
 )
 
-// Open reads the capture file at path.
+// maxFlows and maxBytes bound what a File holds.
+const (
+	maxFlows = 16 << 10
+	maxBytes = 256 << 20
+)
+
+// Open reads the capture file at path into memory.
 func Open(path string) (*File, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -27,96 +31,209 @@ func Open(path string) (*File, error) {
 	return file, nil
 }
 
-// ReadAll reads the capture file at path.
+// ReadAll is Open.
 func ReadAll(path string) (*File, error) { return Open(path) }
 
-// Read reads a capture in pcap or pcapng format, or gzip of either. Packets that
-// make no sense are counted and passed over; an error means that r holds no
-// capture at all, or that it cannot be read on.
+// Read reads a capture in pcap or pcapng format, or gzip of either, into memory.
+// Packets that make no sense are counted and passed over; an error means that r
+// holds no capture at all, or that it cannot be read on.
 func Read(r io.Reader) (*File, error) {
 	src, err := OpenSource(r, "")
 	if err != nil {
 		return nil, err
 	}
-	file := &File{}
-	table := NewTable(Limits{Flows: maxFlows}, func(f *Flow) { file.Flows = append(file.Flows, f) })
+	file, excess := &File{}, 0
+	table := NewTable(Limits{Flows: maxFlows, Bytes: maxBytes}, func(f *Flow) {
+		if len(file.Flows) == maxFlows {
+			excess += f.ToServer.Packets + f.ToClient.Packets
+			return
+		}
+		file.Flows = append(file.Flows, f)
+	})
+	table.keep = true
 	err = table.Read(src)
 	file.Counts = table.Close()
+	file.Counts.Excess = excess
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		file.Cut, err = true, nil
 	}
 	if err != nil {
 		return nil, err
 	}
+	file.sort()
 	return file, nil
 }
 
+// bufferSize holds the longest record that is read, its header and its options.
+const bufferSize = 512 << 10
+
+// maxRecord is the most that any program keeps of a packet, as libpcap has it.
+const maxRecord = 256 << 10
+
 // OpenSource reads a capture in pcap or pcapng format, or gzip of either; name
-// is what errors call it. Vantage is the interface's name where a pcapng file
-// has several.
+// is what errors call it, and may be empty. Vantage is the interface's name where
+// a pcapng file has several.
 func OpenSource(r io.Reader, name string) (Source, error) {
-	src, err := open(bufio.NewReaderSize(r, 64<<10))
+	src, err := open(bufio.NewReaderSize(r, bufferSize), name)
 	if err != nil {
-		return nil, fmt.Errorf("%s: not a pcap or pcapng file: %w", name, err)
+		if name != "" {
+			name += ": "
+		}
+		return nil, fmt.Errorf("%snot a pcap or pcapng file: %w", name, err)
 	}
-	return &fileSource{source: src}, nil
-}
-
-// source is one of the two formats.
-type source interface {
-	// next returns a packet, valid until the next call, and its link type.
-	next() ([]byte, gopacket.CaptureInfo, layers.LinkType, error)
-}
-
-type fileSource struct {
-	source
-	number int
-}
-
-func (s *fileSource) Next(f *Frame) error {
-	data, info, link, err := s.next()
-	if err != nil {
-		return err
-	}
-	s.number++
-	*f = Frame{Data: data, Length: info.Length, Time: info.Timestamp, Link: link, Number: s.number}
-	return nil
+	return src, nil
 }
 
 // open tells the formats apart by their first four bytes.
-func open(r *bufio.Reader) (source, error) {
+func open(r *bufio.Reader, name string) (Source, error) {
 	magic, err := r.Peek(4)
 	if err != nil {
 		return nil, err
 	}
-	if bytes.Equal(magic, []byte{0x0a, 0x0d, 0x0d, 0x0a}) {
-		ng, err := pcapgo.NewNgReader(r, pcapgo.NgReaderOptions{WantMixedLinkType: true})
+	switch {
+	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
+		unzipped, err := gzip.NewReader(r)
 		if err != nil {
 			return nil, err
 		}
-		return pcapng{ng}, nil
+		inner := bufio.NewReaderSize(unzipped, bufferSize)
+		if magic, err := inner.Peek(2); err == nil && bytes.Equal(magic, []byte{0x1f, 0x8b}) {
+			return nil, errors.New("gzip within gzip")
+		}
+		return open(inner, name)
+	case bytes.Equal(magic, []byte{0x0a, 0x0d, 0x0d, 0x0a}):
+		return newPcapng(r, name)
 	}
-	old, err := pcapgo.NewReader(r)
-	if err != nil {
-		return nil, err
-	}
-	return pcap{old}, nil
+	return newPcap(r, name)
 }
 
-type pcap struct{ *pcapgo.Reader }
+// file is a source that is several files, one after the other.
+type files struct {
+	paths  []string
+	open   *os.File
+	source Source
+	at     string // path of the open file
+	many   bool
+	cut    bool
 
-func (p pcap) next() ([]byte, gopacket.CaptureInfo, layers.LinkType, error) {
-	data, info, err := p.ZeroCopyReadPacketData()
-	return data, info, p.LinkType(), err
+	vantages map[string]string
+	dropped  int
+	secrets  []byte
+	names    map[netip.Addr][]string
 }
 
-type pcapng struct{ *pcapgo.NgReader }
+// Files is a source of the capture files at the paths, in that order; "-" is the
+// standard input. Where there are several, each is a vantage of its own. One that
+// breaks off does not keep the next from being read: the source ends with
+// io.ErrUnexpectedEOF.
+func Files(paths ...string) Source {
+	return &files{paths: paths, many: len(paths) > 1, vantages: make(map[string]string)}
+}
 
-func (p pcapng) next() ([]byte, gopacket.CaptureInfo, layers.LinkType, error) {
-	data, info, err := p.ZeroCopyReadPacketData()
-	if err != nil {
-		return nil, info, 0, err
+// Next implements Source.
+func (s *files) Next(f *Frame) error {
+	for {
+		if s.source == nil {
+			if err := s.advance(); err != nil {
+				return err
+			}
+		}
+		err := s.source.Next(f)
+		if err == nil {
+			if s.many {
+				f.Vantage = s.vantage(f.Vantage)
+			}
+			return nil
+		}
+		s.leave()
+		switch {
+		case errors.Is(err, io.ErrUnexpectedEOF):
+			s.cut = true
+		case !errors.Is(err, io.EOF):
+			return err
+		}
 	}
-	iface, err := p.Interface(info.InterfaceIndex)
-	return data, info, iface.LinkType, err
+}
+
+// advance opens the next file.
+func (s *files) advance() error {
+	if len(s.paths) == 0 {
+		if s.cut {
+			return io.ErrUnexpectedEOF
+		}
+		return io.EOF
+	}
+	s.at, s.paths = s.paths[0], s.paths[1:]
+	clear(s.vantages)
+	var r io.Reader = os.Stdin
+	if s.at == "-" {
+		s.at = "standard input"
+	} else {
+		f, err := os.Open(s.at)
+		if err != nil {
+			return fmt.Errorf("capture: %w", err)
+		}
+		s.open, r = f, f
+	}
+	src, err := OpenSource(r, s.at)
+	if err != nil {
+		s.leave()
+		return err
+	}
+	s.source = src
+	return nil
+}
+
+// leave closes the open file and keeps what it knew.
+func (s *files) leave() {
+	s.dropped, s.secrets, s.names = s.Dropped(), s.Secrets(), s.Names()
+	s.source = nil
+	if s.open != nil {
+		s.open.Close()
+		s.open = nil
+	}
+}
+
+// vantage joins the file and an interface in it.
+func (s *files) vantage(iface string) string {
+	if iface == "" {
+		return s.at
+	}
+	v, ok := s.vantages[iface]
+	if !ok {
+		v = s.at + " " + iface
+		s.vantages[iface] = v
+	}
+	return v
+}
+
+// Dropped implements Dropping.
+func (s *files) Dropped() int {
+	if d, ok := s.source.(Dropping); ok {
+		return s.dropped + d.Dropped()
+	}
+	return s.dropped
+}
+
+// Secrets implements Secretive.
+func (s *files) Secrets() []byte {
+	if d, ok := s.source.(Secretive); ok {
+		return append(bytes.Clone(s.secrets), d.Secrets()...)
+	}
+	return s.secrets
+}
+
+// Names implements Naming.
+func (s *files) Names() map[netip.Addr][]string {
+	d, ok := s.source.(Naming)
+	if !ok {
+		return s.names
+	}
+	all := make(map[netip.Addr][]string)
+	for _, names := range [...]map[netip.Addr][]string{s.names, d.Names()} {
+		for addr, of := range names {
+			all[addr] = append(all[addr], of...)
+		}
+	}
+	return all
 }

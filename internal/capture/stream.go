@@ -23,6 +23,14 @@ type stream struct {
 // span is the bytes from one offset up to another.
 type span struct{ from, to int64 }
 
+// reset makes the stream one of a new flow. Slices are kept for their room.
+func (s *stream) reset() {
+	*s = stream{spans: s.spans[:0], window: s.window[:0], marks: s.marks[:0]}
+}
+
+// room is how many bytes the stream takes up.
+func (s *stream) room() int { return cap(s.window) + 8*cap(s.marks) + 16*cap(s.spans) }
+
 // maxSpans bounds memory. Bytes that would need more spans count as missing.
 const maxSpans = 256
 
@@ -37,7 +45,7 @@ func (s *stream) place(seq uint32) int64 {
 
 // write keeps the bytes of one segment. It reports whether they contradict
 // bytes that were seen before.
-func (s *stream) write(offset int64, data []byte, packet int) (conflict bool) {
+func (s *stream) write(offset int64, data []byte, packet int, rooms *rooms) (conflict bool) {
 	if len(data) == 1 && offset == s.top-1 {
 		return false // a keep-alive probe: its byte means nothing (RFC 9293, 3.8.4)
 	}
@@ -49,7 +57,7 @@ func (s *stream) write(offset int64, data []byte, packet int) (conflict bool) {
 		return false
 	}
 	if offset < Window {
-		conflict = s.keep(int(offset), data[:min(int64(len(data)), Window-offset)], packet)
+		conflict = s.keep(int(offset), data[:min(int64(len(data)), Window-offset)], packet, rooms)
 	}
 	end := offset + int64(len(data))
 	s.top = max(s.top, end)
@@ -59,9 +67,9 @@ func (s *stream) write(offset int64, data []byte, packet int) (conflict bool) {
 
 // keep copies bytes into the window, but never over bytes that are there: the
 // first to come stay. It reports whether others differ from those.
-func (s *stream) keep(offset int, data []byte, packet int) (conflict bool) {
+func (s *stream) keep(offset int, data []byte, packet int, rooms *rooms) (conflict bool) {
 	if end := offset + len(data); end > len(s.window) {
-		s.window = append(s.window, make([]byte, end-len(s.window))...)
+		s.window = rooms.grow(s.window, end) // what lies in a gap is never shown
 	}
 	for len(data) > 0 {
 		known, until := s.known(offset)
@@ -73,7 +81,7 @@ func (s *stream) keep(offset int, data []byte, packet int) (conflict bool) {
 			conflict = conflict || !bytes.Equal(s.window[offset:offset+n], data[:n])
 		} else {
 			copy(s.window[offset:], data[:n])
-			s.marks = append(s.marks, mark{offset, packet})
+			s.marks = append(s.marks, markOf(offset, packet))
 		}
 		offset, data = offset+n, data[n:]
 	}
@@ -97,6 +105,13 @@ func (s *stream) known(offset int) (known bool, until int) {
 
 // cover notes that the bytes of a span are in the file.
 func (s *stream) cover(n span) {
+	if len(s.spans) > 0 { // most often it goes on where the last left off
+		last := &s.spans[len(s.spans)-1]
+		if n.from >= last.from && n.from <= last.to {
+			last.to = max(last.to, n.to)
+			return
+		}
+	}
 	first := slices.IndexFunc(s.spans, func(sp span) bool { return sp.to >= n.from })
 	if first < 0 {
 		first = len(s.spans)
@@ -120,11 +135,17 @@ func (s *stream) acknowledge(seq uint32) {
 	s.acked = max(s.acked, s.place(seq))
 }
 
+// sent notes that there were bytes up to offset, be they here or not.
+func (s *stream) sent(offset int64) { s.top = max(s.top, offset) }
+
 // end notes a FIN behind the bytes up to offset.
 func (s *stream) end(offset int64) {
-	s.top = max(s.top, offset)
+	s.sent(offset)
 	s.fin = offset + 1
 }
+
+// ended reports whether the other side has acknowledged the FIN.
+func (s *stream) ended() bool { return s.fin > 0 && s.acked >= s.fin }
 
 // missing counts the bytes that were sent but are not in the file.
 func (s *stream) missing() int64 {
@@ -138,24 +159,24 @@ func (s *stream) missing() int64 {
 	return sent
 }
 
-// chunks cuts the window at its gaps.
-func (s *stream) chunks() []Chunk {
-	slices.SortFunc(s.marks, func(a, b mark) int { return a.offset - b.offset })
-	var all []Chunk
+// chunks appends the window, cut at its gaps.
+func (s *stream) chunks(all []Chunk) []Chunk {
+	if !slices.IsSorted(s.marks) {
+		slices.Sort(s.marks)
+	}
 	for _, sp := range s.spans {
 		if sp.from >= int64(len(s.window)) {
 			break
 		}
 		from, to := int(sp.from), int(min(sp.to, int64(len(s.window))))
-		all = append(all, Chunk{Offset: from, Data: s.window[from:to], marks: within(s.marks, from, to)})
+		all = append(all, Chunk{Offset: from, Data: s.window[from:to:to], marks: within(s.marks, from, to)})
 	}
 	return all
 }
 
 // within is the marks from one offset up to another; marks are in order.
 func within(marks []mark, from, to int) []mark {
-	at := func(m mark, offset int) int { return m.offset - offset }
-	first, _ := slices.BinarySearchFunc(marks, from, at)
-	last, _ := slices.BinarySearchFunc(marks, to, at)
+	first, _ := slices.BinarySearch(marks, markOf(from, 0))
+	last, _ := slices.BinarySearch(marks, markOf(to, 0))
 	return marks[first:last]
 }

@@ -1,11 +1,11 @@
 package capture
 
 import (
+	"cmp"
 	"errors"
-	"fmt"
 	"io"
-
-	"github.com/gopacket/gopacket"
+	"slices"
+	"time"
 )
 
 // Limits bound what a table holds; zero means the default.
@@ -16,68 +16,310 @@ type Limits struct {
 	Bytes int64
 }
 
-// Table turns frames into flows.
+// What a table does unless told otherwise. Lingering flows have ended, but late
+// segments of theirs may still come. Resting ones are datagrams that nobody will
+// miss.
+const (
+	defaultFlows = 64 << 10
+	defaultBytes = 32 << 20
+	lingering    = 10 * time.Second
+	resting      = 2 * time.Minute
+)
+
+// Table turns frames into flows. Nothing in it depends on the clock or on chance:
+// time is what the frames say.
+//
+//	             ┌──── packets ────┐
+//	first packet ▼                 │
+//	───────────► live ─────────────┘──► FINs acknowledged, RST ──► over
+//	              │ longest idle, under pressure                    │ 10 s, or pressure,
+//	              ▼                                                 ▼ or a new SYN
+//	            done(evicted)                                     done
+//
+// Memory: at most Limits.Flows of 640 bytes, Limits.Bytes of what they said, the
+// fragments (4 MiB), and a few MiB of what waits to be used again.
 type Table struct {
-	done func(*Flow)
-	file File
-	dec  *decoder
-	asm  *assembler
-	last *Flow
+	limits Limits
+	done   func(*Flow)
+	keep   bool // flows stay with who got them: nothing of them is used again
+
+	decoder decoder
+	flows   map[key]*Flow
+	scopes  scopes
+	live    queue
+	over    queue
+	number  int
+	room    int64 // bytes that live and over hold
+	last    *Flow
+
+	rooms rooms
+	free  []*Flow
+	gone  gone
+
+	counts Counts
+	unread map[reason]int
 }
 
 // NewTable makes a table that calls done with each flow once: when it has ended,
 // when it was given up to bound memory, or at Close. The flow and its bytes may
 // be used until done returns.
-func NewTable(_ Limits, done func(*Flow)) *Table {
-	t := &Table{done: done, dec: newDecoder()}
-	t.asm = newAssembler(&t.file)
-	return t
+func NewTable(l Limits, done func(*Flow)) *Table {
+	if l.Flows <= 0 {
+		l.Flows = defaultFlows
+	}
+	if l.Bytes <= 0 {
+		l.Bytes = defaultBytes
+	}
+	return &Table{limits: l, done: done, flows: make(map[key]*Flow), unread: make(map[reason]int)}
 }
 
-// Read adds every frame of a source. It returns nil at its end, and
-// io.ErrUnexpectedEOF where it breaks off; what came before that stands.
+// Read adds every frame of a source, and counts what the source dropped. It
+// returns nil at its end, and io.ErrUnexpectedEOF, wrapped, where it breaks off;
+// what came before that stands.
 func (t *Table) Read(src Source) error {
+	if d, ok := src.(Dropping); ok {
+		before := d.Dropped()
+		defer func() { t.counts.Dropped += d.Dropped() - before }()
+	}
 	var f Frame
 	for {
 		switch err := src.Next(&f); {
+		case err == nil:
+			t.Add(&f)
 		case errors.Is(err, io.EOF):
 			return nil
-		case err != nil:
-			return fmt.Errorf("packet %d: %w", t.file.Counts.Packets+1, err)
+		default:
+			return err //nolint:wrapcheck // a source says itself which packet it was
 		}
-		t.Add(&f)
 	}
 }
 
 // Add decodes a frame and gives it to its flow.
 func (t *Table) Add(f *Frame) {
-	c := &t.file.Counts
-	c.Packets++
-	seg, what := t.dec.decode(f.Link, f.Data, gopacket.CaptureInfo{Timestamp: f.Time, CaptureLength: len(f.Data), Length: f.Length})
 	t.last = nil
-	switch what {
-	case isTCP:
-		t.last = t.asm.add(seg, c.Packets)
+	t.counts.Packets++
+	switch t.decoder.decode(f) {
+	case isFlow:
+		if t.decoder.packet.number == 0 {
+			t.decoder.packet.number = t.counts.Packets
+		}
+		t.add(&t.decoder.packet)
 	case isNotIP:
-		c.NotIP++
-	case isNotTCP:
-		c.NotTCP++
-	case isFragment:
-		c.Fragments++
-	case isBroken:
-		c.Undecoded++
+		t.counts.NotIP++
+	case isControl:
+		t.counts.Control++
+	case isUndecoded:
+		t.counts.Undecoded++
+		if why := t.decoder.why; len(t.unread) < maxReasons || t.unread[why] > 0 {
+			t.unread[why]++
+		}
 	}
 }
 
-// Last is the flow of the frame that was added last, or nil if it has none. It
-// may be read until the next Add.
-func (t *Table) Last() *Flow { return t.last }
+// maxReasons bounds how many kinds of undecoded packets are told apart.
+const maxReasons = 64
 
-// Close hands over what is left, in order of Number.
-func (t *Table) Close() Counts {
-	t.asm.finish()
-	for _, f := range t.file.Flows {
-		t.done(f)
+// Last is the flow of the frame that was added last, or nil if it has none, as
+// far as it has come. It may be read until the next Add.
+func (t *Table) Last() *Flow {
+	if t.last != nil {
+		t.last.render()
 	}
-	return t.file.Counts
+	return t.last
+}
+
+// Close hands over what is left, in order of Number. The table is empty then.
+func (t *Table) Close() Counts {
+	left := make([]*Flow, 0, len(t.flows))
+	for _, q := range []*queue{&t.live, &t.over} {
+		for f := q.first; f != nil; f = f.state.next {
+			left = append(left, f)
+		}
+	}
+	slices.SortFunc(left, func(a, b *Flow) int { return cmp.Compare(a.Number, b.Number) })
+	for _, f := range left {
+		t.handOver(f)
+	}
+	t.decoder.fragments.close()
+	t.counts.Fragments, t.counts.Reassembled = t.decoder.fragments.lost, t.decoder.fragments.joined
+	if len(t.unread) > 0 {
+		t.counts.Unread = make(map[string]int)
+		for why, n := range t.unread {
+			t.counts.Unread[why.String()] += n
+		}
+	}
+	return t.counts
+}
+
+// add gives a packet to its flow.
+func (t *Table) add(p *packet) {
+	s := t.scopes.of(t.decoder.vantage, &p.path)
+	k, forward := keyOf(p, s.id)
+	f := t.find(&k, s, forward)
+	if f != nil && p.proto == protoTCP && f.reopenedBy(p) {
+		t.handOver(f)
+		f, s = nil, t.scopes.of(t.decoder.vantage, &p.path) // the old one may have been the flow's alone
+		k.scope = s.id
+	}
+	if f == nil {
+		before := t.gone.find(&k)
+		if before != nil && !before.evicted && p.proto == protoTCP && !p.has(flagSYN) && len(p.payload) == 0 && p.cut == 0 {
+			t.counts.Late++
+			return
+		}
+		f = t.begin(p, &k, s, forward)
+		if before != nil && before.evicted {
+			f.Continues = before.number
+		}
+	}
+	t.last = f
+	f.Last = p.at
+	mine, theirs := &f.ToServer, &f.ToClient
+	if forward != f.state.forward {
+		mine, theirs = theirs, mine
+	}
+	stored := false
+	if p.proto == protoTCP {
+		stored = mine.addSegment(p, &t.rooms)
+		theirs.acknowledge(p)
+		f.Reset = f.Reset || p.has(flagRST)
+	} else {
+		stored = mine.addDatagram(p, &t.rooms)
+	}
+	if stored {
+		t.measure(f)
+	}
+	t.touch(f)
+	t.relieve(p.at)
+}
+
+// begin makes a flow of its first packet.
+func (t *Table) begin(p *packet, k *key, s *scope, forward bool) *Flow {
+	f := &Flow{}
+	if n := len(t.free); n > 0 {
+		f, t.free = t.free[n-1], t.free[:n-1]
+	}
+	t.number++
+	f.Number, f.Proto, f.First = t.number, protos[p.proto], p.at
+	f.Vantage, f.Overlay = s.vantage, s.overlay
+	f.orient(p)
+	f.state.key, f.state.scope, f.state.forward = *k, s, forward == (f.state.client == p.src)
+	s.flows++
+	t.flows[*k] = f
+	if s.any != 0 {
+		k := *k
+		k.scope = s.any
+		t.flows[k] = f
+	}
+	t.live.push(f)
+	t.measure(f)
+	return f
+}
+
+// orient decides who the client is.
+func (f *Flow) orient(p *packet) {
+	client, server := p.src, p.dst
+	if p.proto == protoTCP {
+		f.Opened = p.has(flagSYN)
+		answer := p.has(flagSYN) && p.has(flagACK)
+		guess := !p.has(flagSYN) && p.src.port < p.dst.port
+		if answer || guess {
+			client, server = server, client
+		}
+	} else {
+		f.Opened = p.request
+		if p.reply {
+			client, server = server, client
+		}
+	}
+	f.state.client = client
+	f.Client, f.Server = client.addrPort(), server.addrPort()
+	if client.family == familyMAC {
+		f.ClientMAC, f.ServerMAC = [6]byte(client.addr[:6]), [6]byte(server.addr[:6])
+	}
+}
+
+// reopenedBy reports whether p opens a new connection between the ends of f.
+func (f *Flow) reopenedBy(p *packet) bool {
+	if !p.has(flagSYN) || p.has(flagACK) {
+		return false
+	}
+	again := f.ToServer.Began && p.src == f.state.client && f.ToServer.stream.base == p.seq+1
+	return !again
+}
+
+// ended reports whether a connection is over.
+func (f *Flow) ended() bool {
+	return f.Reset || f.ToServer.stream.ended() && f.ToClient.stream.ended()
+}
+
+// touch puts a flow behind all that have been idle for longer.
+func (t *Table) touch(f *Flow) {
+	q := f.state.queue
+	next := q
+	if f.state.queue == &t.live && f.ended() {
+		next = &t.over
+	}
+	if next == q && q.last == f {
+		return
+	}
+	q.remove(f)
+	next.push(f)
+}
+
+// measure takes the room of a flow into account.
+func (t *Table) measure(f *Flow) {
+	room := f.ToServer.room() + f.ToClient.room()
+	t.room += int64(room - f.state.room)
+	f.state.room = room
+}
+
+// relieve hands over what has ended a while ago, and under pressure what has been
+// idle for longest, but never the flow of the last packet.
+func (t *Table) relieve(now time.Time) {
+	for f := t.over.first; f != nil && now.Sub(f.Last) > lingering; f = t.over.first {
+		t.handOver(f)
+	}
+	for t.live.n+t.over.n > t.limits.Flows || t.room > t.limits.Bytes {
+		f := t.over.first
+		if f == nil || f == t.last {
+			f = t.live.first
+		}
+		if f == nil || f == t.last {
+			return
+		}
+		if f.state.queue == &t.live && (f.Proto == TCP || now.Sub(f.Last) < resting) {
+			f.Evicted = true
+			t.counts.Evicted++
+		}
+		t.handOver(f)
+	}
+}
+
+// handOver gives a flow away.
+func (t *Table) handOver(f *Flow) {
+	t.forget(f)
+	f.state.queue.remove(f)
+	t.room -= int64(f.state.room)
+	t.gone.add(f)
+	f.render()
+	t.done(f)
+	if !t.keep {
+		t.recycle(f)
+	}
+}
+
+// maxFree bounds how many flows wait to be used again.
+const maxFree = 1 << 10
+
+// recycle makes a flow ready to be another.
+func (t *Table) recycle(f *Flow) {
+	for _, d := range []*Direction{&f.ToServer, &f.ToClient} {
+		t.rooms.release(d.stream.window)
+		t.rooms.release(d.datagrams.window)
+	}
+	if len(t.free) < maxFree {
+		f.reset()
+		t.free = append(t.free, f)
+	}
 }

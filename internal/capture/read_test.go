@@ -1,0 +1,125 @@
+package capture
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+	"github.com/gopacket/gopacket/pcapgo"
+)
+
+// rendered is headers and payload as they are on a link.
+func rendered(t testing.TB, parts ...gopacket.SerializableLayer) []byte {
+	t.Helper()
+	buf := gopacket.NewSerializeBuffer()
+	if err := gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true}, parts...); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+func ip4(protocol layers.IPProtocol) *layers.IPv4 {
+	return &layers.IPv4{Version: 4, TTL: 64, Protocol: protocol, SrcIP: client.Addr().AsSlice(), DstIP: server.Addr().AsSlice()}
+}
+
+func ip6(next layers.IPProtocol) *layers.IPv6 {
+	return &layers.IPv6{Version: 6, HopLimit: 64, NextHeader: next, SrcIP: net.ParseIP("fd77::1"), DstIP: net.ParseIP("fd77::2")}
+}
+
+func tcp() *layers.TCP {
+	return &layers.TCP{SrcPort: 40112, DstPort: 2929, Seq: 7, SYN: true}
+}
+
+func ethernet(typ layers.EthernetType) *layers.Ethernet {
+	return &layers.Ethernet{SrcMAC: make([]byte, 6), DstMAC: make([]byte, 6), EthernetType: typ}
+}
+
+// pcapFile is a capture of packets.
+func pcapFile(t testing.TB, link layers.LinkType, packets ...[]byte) *bytes.Buffer {
+	t.Helper()
+	var buf bytes.Buffer
+	w := pcapgo.NewWriter(&buf)
+	if err := w.WriteFileHeader(1<<16, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range packets {
+		info := gopacket.CaptureInfo{Timestamp: time.Unix(1, 0), CaptureLength: len(p), Length: len(p)}
+		if err := w.WritePacket(info, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return &buf
+}
+
+func TestBothFormatsAreRead(t *testing.T) {
+	p := rendered(t, ip4(layers.IPProtocolTCP), tcp(), gopacket.Payload("hello"))
+	var ng bytes.Buffer
+	w, err := pcapgo.NewNgWriter(&ng, layers.LinkTypeRaw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.WritePacket(gopacket.CaptureInfo{Timestamp: time.Unix(1, 0), CaptureLength: len(p), Length: len(p)}, p); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for name, r := range map[string]io.Reader{"pcap": pcapFile(t, layers.LinkTypeRaw, p), "pcapng": &ng} {
+		file, err := Read(r)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if len(file.Flows) != 1 || string(file.Flows[0].ToServer.Start()) != "hello" || file.Cut {
+			t.Errorf("%s: %+v", name, file)
+		}
+	}
+}
+
+func TestAFileThatBreaksOffIsReadUpToThere(t *testing.T) {
+	p := rendered(t, ip4(layers.IPProtocolTCP), tcp(), gopacket.Payload("hello"))
+	whole := pcapFile(t, layers.LinkTypeRaw, p, p).Bytes()
+	file, err := Read(bytes.NewReader(whole[:len(whole)-3]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !file.Cut || file.Counts.Packets != 1 || len(file.Flows) != 1 {
+		t.Errorf("%+v", file)
+	}
+	if _, err := Read(bytes.NewReader([]byte("not a capture at all, but text"))); err == nil {
+		t.Error("text was read as a capture")
+	}
+	if _, err := Open(os.DevNull); err == nil {
+		t.Error("an empty file was read as a capture")
+	}
+}
+
+// FuzzRead: no file makes the reader panic, and its counts add up.
+func FuzzRead(f *testing.F) {
+	p := rendered(f, ethernet(layers.EthernetTypeIPv4), ip4(layers.IPProtocolTCP), tcp(), gopacket.Payload("hello"))
+	f.Add(pcapFile(f, layers.LinkTypeEthernet, p, p).Bytes())
+	f.Add(pcapFile(f, layers.LinkTypeRaw, rendered(f, ip6(layers.IPProtocolTCP), tcp())).Bytes())
+	f.Add([]byte{0x0a, 0x0d, 0x0d, 0x0a})
+	f.Fuzz(func(t *testing.T, content []byte) {
+		file, err := Read(bytes.NewReader(content))
+		if err != nil {
+			return
+		}
+		c, segments := file.Counts, 0
+		for _, flow := range file.Flows {
+			segments += flow.ToServer.Packets + flow.ToClient.Packets
+			for _, d := range []Direction{flow.ToServer, flow.ToClient} {
+				if len(d.Start()) > Window {
+					t.Errorf("%d bytes kept", len(d.Start()))
+				}
+			}
+		}
+		if sum := segments + c.NotIP + c.Control + c.Fragments + c.Reassembled + c.Undecoded + c.Late + c.Excess; sum != c.Packets {
+			t.Errorf("%d packets, %d accounted for: %+v", c.Packets, sum, c)
+		}
+	})
+}

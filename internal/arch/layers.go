@@ -46,7 +46,7 @@ var (
 	}
 	feed    = []string{"./internal/feed", "./internal/sidecar/..."}
 	enrol   = []string{"./internal/enrol"}
-	proof   = []string{"./internal/capture/...", "./internal/dissect/...", "./internal/verify/...", "./internal/decrypt/..."}
+	proof   = []string{"./internal/capture/...", "./internal/dissect/...", "./internal/verify/...", "./internal/decrypt/...", "./internal/report/...", "./internal/probe/..."}
 	surface = []string{"./internal/cli/...", "./internal/demo/...", "./cmd/...", "./test/..."}
 
 	kubernetes = []string{"k8s.io/...", "sigs.k8s.io/controller-runtime/..."}

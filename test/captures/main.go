@@ -50,6 +50,26 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	switch args[0] {
 	case "record":
 		return record(ctx, args[1:], testdata, out)
+	case "matrix":
+		return matrix(out)
 	}
 	return fmt.Errorf("%q: must be record or matrix", args[0])
+}
+
+// matrix prints the confusion matrix, and fails if any verdict is false.
+func matrix(out io.Writer) error {
+	goldens, err := loadGoldens(testdata)
+	if err != nil {
+		return err
+	}
+	m := measure(goldens, theJudge)
+	m.print(out)
+	broken := m.broken()
+	for _, b := range broken {
+		fmt.Fprintln(out, b)
+	}
+	if len(broken) > 0 {
+		return fmt.Errorf("%d false verdicts", len(broken))
+	}
+	return nil
 }

@@ -44,6 +44,9 @@ const (
 	// neither: nothing was sealed and nothing said, or encrypted to nobody known:
 	// handshakes that failed, anonymous suites.
 	neither truth = "neither"
+	// mimic: in clear, of random bytes in the form of TLS: where its beginning is
+	// not seen, nothing tells it from a sealed flow.
+	mimic truth = "mimicry"
 	// nothing: no payload.
 	nothing truth = "nothing"
 )
@@ -58,8 +61,7 @@ type label struct {
 	version, cipher, group, sni, protocol, upgrade string
 	resumed, retried, clientCert                   bool
 	weak                                           bool
-	// unlike are the flows, from 1 in order, that resumed and retried are about;
-	// empty for all.
+	// only are the flows, from 1 in order, that resumed is about; empty for all.
 	only []int
 }
 

@@ -55,7 +55,9 @@ var clearScenes = []scene{
 	netcat("nc-enciphered", `head -c 4000 /dev/zero | openssl enc -aes-128-ctr -K 00112233445566778899aabbccddeeff -iv 00112233445566778899aabbccddeeff`, opaque),
 	netcat("nc-zeros", `head -c 4000 /dev/zero`, label{truth: inClear, verdict: verify.Unknown}),
 	netcat("nc-tar", `tar c ca.crt server.crt`, text),
-	netcat("nc-records-of-random", `for i in {1..12}; do printf '\x17\x03\x03\x02\x00'; head -c 512 /dev/zero | tr '\0' '\1'; done`,
+	netcat("nc-records-of-noise", `for i in {1..12}; do printf '\x17\x03\x03\x02\x00'; head -c 512 /dev/urandom; done`,
+		label{truth: mimic, verdict: verify.Unknown}),
+	netcat("nc-records-of-ones", `for i in {1..12}; do printf '\x17\x03\x03\x02\x00'; head -c 512 /dev/zero | tr '\0' '\1'; done`,
 		label{truth: inClear, verdict: verify.Unknown}),
 	netcat("nc-records-of-text", `for i in {1..12}; do printf '\x17\x03\x03\x01\x00'; printf '%0256d' $i; done`, text),
 	{

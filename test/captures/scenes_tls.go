@@ -72,6 +72,13 @@ var tlsScenes = []scene{
 		label{truth: inClear, verdict: verify.Plaintext, version: "1.2", cipher: "TLS_RSA_WITH_NULL_SHA256", protocol: "tls"}),
 	openssl("tls10-null", rsa+"-tls1 -cipher eNULL:@SECLEVEL=0", "-tls1 -cipher NULL-SHA:@SECLEVEL=0",
 		label{truth: inClear, verdict: verify.Plaintext, version: "1.0", cipher: "TLS_RSA_WITH_NULL_SHA", protocol: "tls", weak: true}),
+	{
+		name:   "tls12-null-noise",
+		server: `head -c 6000 /dev/urandom > noise; exec openssl s_server -accept 4433 -cert server.crt -key server.key -tls1_2 -cipher eNULL:@SECLEVEL=0 -HTTP`,
+		ready:  []string{"tcp/4433"},
+		client: `printf 'GET /noise HTTP/1.0\r\n\r\n' | openssl s_client -connect $S:4433 -quiet -tls1_2 -cipher eNULL:@SECLEVEL=0 > got; cmp noise got || :`,
+		flows:  []label{{at: "tcp/4433", truth: mimic, verdict: verify.Plaintext, version: "1.2", protocol: "tls"}},
+	},
 	openssl("tls12-anonymous", "-tls1_2 -cipher aNULL:@SECLEVEL=0", "-tls1_2 -cipher ADH-AES128-GCM-SHA256:@SECLEVEL=0",
 		label{truth: neither, verdict: verify.Unknown, version: "1.2", cipher: "TLS_DH_anon_WITH_AES_128_GCM_SHA256"}),
 	openssl("tls12-anonymous-null", "-tls1_2 -cipher aNULL:eNULL:@SECLEVEL=0", "-tls1_2 -cipher AECDH-NULL-SHA:@SECLEVEL=0",

@@ -69,7 +69,7 @@ func google(f *capture.Flow, found *Finding) bool {
 	}
 	for _, d := range []*capture.Direction{&f.ToServer, &f.ToClient} {
 		for _, c := range datagrams(d) {
-			if isText(c.Data) {
+			if allReadable(c.Data) {
 				return false
 			}
 		}
@@ -98,7 +98,7 @@ type quicPacket struct {
 func (r *quicReading) split(f *capture.Flow) error {
 	for side, d := range []*capture.Direction{&f.ToServer, &f.ToClient} {
 		for _, c := range datagrams(d) {
-			if isText(c.Data) {
+			if allReadable(c.Data) {
 				return fmt.Errorf("packet %d is text", c.Packet(0))
 			}
 			packets, err := quic.Split(c.Data, len(c.Data)+c.Cut)

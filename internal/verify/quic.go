@@ -154,25 +154,30 @@ func (r *quicReading) belongs(p quicPacket) bool {
 // destination: only a client's first one does, or its first one after a Retry.
 func (r *quicReading) connect(p quicPacket) {
 	const most = 16 // connections of one flow
-	known := func(c *quicConn) bool { return c.client == p.side && bytes.Equal(c.dest, p.Dest) }
+	known := func(c *quicConn) bool {
+		return c.client == p.side && c.first == p.Version && bytes.Equal(c.dest, p.Dest)
+	}
 	if len(r.connections) == most || slices.ContainsFunc(r.connections, known) {
 		return
 	}
-	c := &quicConn{client: p.side, dest: p.Dest, keys: map[quic.Version][2]*quic.Keys{}}
-	if keys := c.keysOf(p.Version)[0]; keys == nil {
-		return
-	} else if _, _, err := keys.Open(p.Packet, 0); err != nil {
-		return
+	c := &quicConn{client: p.side, dest: p.Dest, first: p.Version, keys: map[quic.Version][2]*quic.Keys{}}
+	if _, _, ok := c.unseal(p, p.Version); ok {
+		r.connections = append(r.connections, c)
 	}
-	r.connections = append(r.connections, c)
 }
 
-// initial opens an Initial packet with the keys of a connection. One that the
-// capture cut off cannot be opened, and shows nothing.
+// initial opens an Initial packet with the keys of a connection: one that began in
+// the packet's version, or else in another, which the server may change. A packet
+// that the capture cut off cannot be opened, and shows nothing.
 func (r *quicReading) initial(p quicPacket) error {
-	for _, c := range r.connections {
-		if ok, err := c.open(p); ok {
-			return err
+	for _, same := range []bool{true, false} {
+		for _, c := range r.connections {
+			if (c.first == p.Version) != same {
+				continue
+			}
+			if ok, err := c.open(p); ok {
+				return err
+			}
 		}
 	}
 	if p.Cut {
@@ -229,14 +234,15 @@ type quicConn struct {
 	client int    // side
 	dest   []byte // the connection ID that the keys follow from
 	keys   map[quic.Version][2]*quic.Keys
-	// version of the last Initial packet: an answer may have another one.
-	version quic.Version
-	next    [2]uint64 // packet number
-	crypto  [2]quic.Stream
-	closed  [2]*quic.Close
-	ids     [2]quicIDs // that a role chose for itself
-	learned quicIDs    // of a server of which nothing was captured
-	sealed  [2]int     // packets, all but Initial ones
+	// first version, and that of the last Initial packet: an answer may have
+	// another one.
+	first, version quic.Version
+	next           [2]uint64 // packet number
+	crypto         [2]quic.Stream
+	closed         [2]*quic.Close
+	ids            [2]quicIDs // that a role chose for itself
+	learned        quicIDs    // of a server of which nothing was captured
+	sealed         [2]int     // packets, all but Initial ones
 }
 
 // quicIDs are connection IDs.
@@ -279,17 +285,28 @@ func (c *quicConn) keysOf(v quic.Version) [2]*quic.Keys {
 	return keys
 }
 
-// open reads an Initial packet if it opens with the connection's keys.
-func (c *quicConn) open(p quicPacket) (ok bool, err error) {
+// unseal opens a packet with the keys of a version.
+func (c *quicConn) unseal(p quicPacket, v quic.Version) (number uint64, payload []byte, ok bool) {
 	role, _ := c.roles(p.side)
-	keys := c.keysOf(p.Version)[role]
+	keys := c.keysOf(v)[role]
 	if keys == nil {
-		return false, nil
+		return 0, nil, false
 	}
 	number, payload, err := keys.Open(p.Packet, c.next[role])
-	if err != nil {
-		return false, nil //nolint:nilerr // it is of another connection
+	return number, payload, err == nil
+}
+
+// open reads an Initial packet if it opens with the connection's keys, of its own
+// version or of the first: aioquic's clients mix the two up.
+func (c *quicConn) open(p quicPacket) (ok bool, err error) {
+	number, payload, ok := c.unseal(p, p.Version)
+	if !ok && c.first != p.Version {
+		number, payload, ok = c.unseal(p, c.first)
 	}
+	if !ok {
+		return false, nil
+	}
+	role, _ := c.roles(p.side)
 	c.next[role] = max(c.next[role], number+1)
 	c.version = p.Version
 	c.ids[role].add(p.Source)

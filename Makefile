@@ -64,6 +64,16 @@ bench: ## Measure direct, sealmesh, haproxy and nginx in one run (root)
 	@$(MAKE) build
 	@go run ./test/bench $(FLAGS)
 
+.PHONY: matrix
+matrix: ## Judge captures of real programs, whole and damaged; print the matrix
+	@scripts/deps build
+	@go run ./test/captures matrix
+
+.PHONY: captures
+captures: ## Record those captures anew, or SCENES of them (root)
+	@scripts/deps captures
+	@go run ./test/captures record $(SCENES)
+
 .PHONY: golden
 golden: ## Write the golden files anew and show what changed
 	@scripts/deps build

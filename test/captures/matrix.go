@@ -16,6 +16,9 @@ import (
 // seed makes every run the same.
 const seed = 3
 
+// chance is a scene's own.
+func chance(scene int) *rand.Rand { return rand.New(rand.NewPCG(seed, uint64(scene))) }
+
 // classes of verdicts, as columns.
 var classes = []string{"sealed", "plaintext", "unknown", "silent"}
 
@@ -119,7 +122,7 @@ func measure(goldens []golden, by judge) measurement {
 			if v.name == highEntropy && !g.clear() {
 				continue
 			}
-			all := judgeScene(g.scene, v.make(g.frames, rand.New(rand.NewPCG(seed, uint64(i)))), by)
+			all := judgeScene(g.scene, v.make(g.frames, chance(i)), by)
 			for _, j := range all {
 				t.add(g.name+", "+v.name, j, v.lossless)
 			}

@@ -5,228 +5,356 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/sealmesh/sealmesh/internal/capture"
 	tlswire "github.com/sealmesh/sealmesh/internal/dissect/tls"
 )
 
-// judgeTLS recognises TLS by its hellos.
+// One flow that may be TLS:
+//
+//	1  upgrade.go     what stood in clear before it; the rest is judged as TLS
+//	2  tls_side.go    records of each direction, across gaps if their headers line up
+//	3  tls.go         both hellos: what was agreed on
+//	4  tls_check.go   every record held against that; was the handshake completed
+//	5  tls_text.go    nothing readable inside records, and all of it could be random
+//	6  tls_worth.go   what the agreement is worth
+//
+// Without hellos tls_unseen.go decides; SSL 2.0 is read by tls_sslv2.go. What
+// begins as TLS and is not shown to be sealed is judged by what is not TLS of it,
+// so that a certificate in clear is no evidence.
+
+// judgeTLS recognises TLS, also behind what led to it.
 func judgeTLS(f *capture.Flow, knows Knowledge, found *Finding) bool {
-	info, err := readTLS(f)
-	found.TLS = info
+	if up := findUpgrade(f); up != nil {
+		return judgeUpgrade(f, knows, found, up)
+	}
+	return judgeRecords(f, knows, found, [2]int{})
+}
+
+// judgeRecords judges a flow that begins with TLS, if it is TLS at all; so many
+// bytes before it were taken off.
+func judgeRecords(f *capture.Flow, knows Knowledge, found *Finding, skipped [2]int) bool {
+	t := &tlsTalk{found: found, client: newSide(&f.ToServer, fromClient), server: newSide(&f.ToClient, fromServer)}
+	t.client.skipped, t.server.skipped = skipped[0], skipped[1]
+	began := f.ToServer.Began || f.ToClient.Began
 	switch {
-	case judgeClear(f, knows, found):
-		return true
-	case err != nil:
-		found.Reason = err.Error()
+	case t.beginsSSL2():
+		t.refuse(t.judgeSSL2())
+	case !began && !t.client.hello(tlswire.HelloClient) && !t.server.hello(tlswire.HelloServer):
+		if t.refuse(t.judgeUnseen()); found.TLS == nil && len(t.client.records)+len(t.server.records) == 0 {
+			return false
+		}
+	case len(t.client.records)+len(t.server.records) == 0:
+		t.refuse(bothWhole(t.client, t.server))
 		return false
-	case tlswire.PlainSuite(info.Cipher):
-		found.Verdict, found.Protocol = Plaintext, "tls"
-		found.Evidence = &Evidence{Text: info.Cipher}
-	case strings.HasPrefix(info.Cipher, "0x"):
-		found.Verdict, found.Reason = Unknown, "whether cipher suite "+info.Cipher+" encrypts is not known here"
+	case f.ToServer.Packets == 0 || f.ToClient.Packets == 0:
+		t.refuse(t.judgeOneWay())
 	default:
-		found.Verdict, found.Seal = TLS, "tls"
+		t.refuse(t.judgeSeen())
+	}
+	return t.settle(f, knows)
+}
+
+// tlsTalk is a conversation in TLS as far as it was read.
+type tlsTalk struct {
+	found          *Finding
+	client, server *tlsSide
+	hello          tlswire.ClientHello
+	answer         tlswire.ServerHello
+	retried        bool
+}
+
+// refuse notes why the flow is not shown to be sealed.
+func (t *tlsTalk) refuse(err error) {
+	if err != nil {
+		t.found.Reason = err.Error()
+	}
+}
+
+// settle ends the judgement of a flow that begins with TLS: if it is not sealed,
+// the bytes that are not TLS may be plaintext.
+func (t *tlsTalk) settle(f *capture.Flow, knows Knowledge) bool {
+	if t.found.Verdict != "" {
+		if t.found.Midstream && t.found.Verdict.Seals() {
+			t.found.Notes = append(t.found.Notes, "the beginning was not captured")
+		}
+		return true
+	}
+	reason := t.found.Reason
+	rest := *f
+	rest.ToServer, rest.ToClient = t.client.remainder(), t.server.remainder()
+	if len(rest.ToServer.Chunks)+len(rest.ToClient.Chunks) > 0 && judgeClear(&rest, knows, t.found) {
+		t.found.Reason = ""
+		return true
+	}
+	t.found.Verdict, t.found.Reason = Unknown, reason
+	if reason == "" {
+		t.found.Reason = errUnfinished.Error()
 	}
 	return true
 }
 
-// complete says why the kept bytes of a direction are not all there is of it, or
-// nil if they are. Nothing can be shown about a flow with holes.
-func complete(d *capture.Direction, name string) error {
+// remainder is what is no record of a side. Behind a gap that a header fell into
+// it cannot be told from a handshake in clear.
+func (s *tlsSide) remainder() capture.Direction {
+	if s.lost || len(s.rest) == 0 && len(s.records) > 0 {
+		return capture.Direction{Packets: s.d.Packets, Began: s.d.Began}
+	}
+	if len(s.records) == 0 {
+		return *s.d
+	}
+	return s.d.Behind(s.at)
+}
+
+// judgeSeen reads both hellos, and holds every record that follows against what
+// they agreed on. An error says why the flow is not shown to be sealed.
+func (t *tlsTalk) judgeSeen() error {
+	if err := t.readHellos(); err != nil {
+		return err
+	}
+	t.describe()
+	suite := tlswire.SuiteOf(t.answer.Cipher)
+	sealedC, sealedS, err := t.completed(suite)
+	if err != nil {
+		return err
+	}
+	if err := bothWhole(t.client, t.server); err != nil {
+		return err
+	}
+	least := sealedRun
+	if suite.Known && !suite.Encrypts {
+		least = plainRun
+	}
+	if t.leaks(sealedC, sealedS, least) {
+		return nil
+	}
+	if suite.Encrypts && (!looksSealed(sealedC, sampled) || !looksSealed(sealedS, sampled)) {
+		return errors.New("the records that should be sealed do not look random")
+	}
+	worth(t.found, TLS, suite, t.answer.Version)
+	t.weaken()
+	t.note()
+	return nil
+}
+
+// leaks looks for readable bytes in sealed records.
+func (t *tlsTalk) leaks(client, server []tlswire.Record, least int) bool {
+	evidence := legibleIn(t.client.d, client, least, fromClient)
+	if evidence == nil {
+		evidence = legibleIn(t.server.d, server, least, fromServer)
+	}
+	if evidence == nil {
+		return false
+	}
+	t.found.Verdict, t.found.Protocol, t.found.Evidence = Plaintext, "tls", evidence
+	return true
+}
+
+// readHellos reads the hello of each side, the last one of the server.
+func (t *tlsTalk) readHellos() error {
+	c, s := t.client, t.server
+	if t.hello.SSL2 {
+		return t.readAnswer(s)
+	}
+	m, err := c.first()
 	switch {
-	case !d.Began:
-		return fmt.Errorf("the beginning of what the %s sent was not captured", name)
-	case d.Conflict:
-		return fmt.Errorf("the %s sent bytes again with another content", name)
-	case d.Missing > 0 && len(d.Start()) < capture.Window:
-		return fmt.Errorf("%d bytes of what the %s sent were not captured", d.Missing, name)
-	case len(d.Start()) == 0:
-		return fmt.Errorf("the %s sent nothing", name)
+	case err == nil && m.Type != tlswire.HelloClient:
+		err = fmt.Errorf("begins with handshake message %d, not a ClientHello", m.Type)
+	case err == nil:
+		t.hello, err = tlswire.ParseClientHello(m.Body)
+	}
+	if err != nil {
+		if whole := c.whole(); whole != nil && (c.lost || len(c.d.Chunks) == 0) {
+			return whole
+		}
+		return fmt.Errorf("client: %w", err)
+	}
+	return t.readAnswer(s)
+}
+
+// readAnswer reads the server's hello.
+func (t *tlsTalk) readAnswer(s *tlsSide) error {
+	t.found.TLS = offeredInfo(t.hello)
+	m, err := s.first()
+	if err != nil {
+		s.readLegacy()
+		t.found.TLS.Alert = s.warned()
+		if failed := s.failed(); failed != "" {
+			return fmt.Errorf("the handshake failed: %s", failed)
+		}
+		if whole := s.whole(); whole != nil && len(s.records) == 0 && len(s.rest) == 0 {
+			return whole
+		}
+		return fmt.Errorf("server: %w", err)
+	}
+	if t.answer, t.retried, err = lastServerHello(s, m); err != nil {
+		return fmt.Errorf("server: %w", err)
+	}
+	if err := offered(t.hello, t.answer); err != nil {
+		return fmt.Errorf("server: %w", err)
 	}
 	return nil
 }
 
-// readTLS reads the handshake of a flow, and holds every record that follows
-// against what it agreed on. The info is returned once both hellos are read; an
-// error says why the flow is not shown to be TLS.
-func readTLS(f *capture.Flow) (*TLSInfo, error) {
-	if err := errors.Join(complete(&f.ToServer, "client"), complete(&f.ToClient, "server")); err != nil {
-		return nil, err
+// lastServerHello reads the hello that counts: the second one if the first asks
+// the client to retry.
+func lastServerHello(s *tlsSide, first tlswire.Message) (hello tlswire.ServerHello, retried bool, err error) {
+	retry := first.Type == tlswire.HelloRetryDraft
+	if !retry && first.Type != tlswire.HelloServer {
+		return hello, false, fmt.Errorf("begins with handshake message %d, not a ServerHello", first.Type)
 	}
-	client, restC := tlswire.Records(f.ToServer.Start())
-	server, restS := tlswire.Records(f.ToClient.Start())
-	hello, err := firstClientHello(client)
-	if err != nil {
-		return nil, fmt.Errorf("client: %w", err)
+	if !retry {
+		hello, err = tlswire.ParseServerHello(first.Body)
+		if err != nil || hello.Random != tlswire.RetryRandom {
+			return hello, false, err
+		}
 	}
-	answer, retried, err := lastServerHello(server)
-	if err != nil {
-		return nil, fmt.Errorf("server: %w", err)
+	s.read13()
+	if len(s.messages) < 2 {
+		return hello, true, fmt.Errorf("%w: the server asked for another hello", errUnfinished)
 	}
-	if err := offered(hello, answer); err != nil {
-		return nil, fmt.Errorf("server: %w", err)
+	if s.messages[1].Type != tlswire.HelloServer {
+		return hello, true, fmt.Errorf("goes on with handshake message %d, not a ServerHello", s.messages[1].Type)
 	}
-	info := &TLSInfo{
-		Version:     tlswire.VersionName(answer.Version),
-		Cipher:      tlswire.CipherName(answer.Cipher),
-		SNI:         hello.ServerName,
-		ALPNOffered: hello.Protocols,
-		Handshake:   "seen",
-		Random:      hex.EncodeToString(hello.Random[:]),
-	}
-	if answer.Group != 0 {
-		info.Group = tlswire.GroupName(answer.Group)
-	}
-	check := checkLegacy
-	if answer.Version == tlswire.Version13 {
-		check = func(side []tlswire.Record) error { return check13(side, retried) }
-	}
-	if err := ended(restC, f.ToServer.Start()); err != nil {
-		return info, fmt.Errorf("client: %w", err)
-	}
-	if err := ended(restS, f.ToClient.Start()); err != nil {
-		return info, fmt.Errorf("server: %w", err)
-	}
-	if err := check(client); err != nil {
-		return info, fmt.Errorf("client: %w", err)
-	}
-	if err := check(server); err != nil {
-		return info, fmt.Errorf("server: %w", err)
-	}
-	return info, nil
+	hello, err = tlswire.ParseServerHello(s.messages[1].Body)
+	return hello, true, err
 }
 
 // offered accepts an answer that a client with this hello would accept.
 func offered(hello tlswire.ClientHello, answer tlswire.ServerHello) error {
+	is13 := tlswire.Is13(answer.Version)
 	switch {
+	case !tlswire.KnownVersion(answer.Version):
+		return fmt.Errorf("answers with version %s, which is not known here", tlswire.VersionName(answer.Version))
 	case !slices.Contains(hello.Ciphers, answer.Cipher):
 		return fmt.Errorf("answers with cipher suite %s, which was not offered", tlswire.CipherName(answer.Cipher))
-	case answer.Version == tlswire.Version13 && !slices.Contains(hello.Versions, answer.Version):
-		return errors.New("answers with TLS 1.3, which was not offered")
+	case is13 && !slices.Contains(hello.Versions, answer.Version):
+		return fmt.Errorf("answers with TLS %s, which was not offered", tlswire.VersionName(answer.Version))
+	case answer.Version == tlswire.Version13 && tlswire.SuiteOf(answer.Cipher).Known && !tlswire.SuiteOf(answer.Cipher).TLS13:
+		return fmt.Errorf("answers with cipher suite %s, which TLS 1.3 does not have", tlswire.CipherName(answer.Cipher))
 	case answer.Group != 0 && !slices.Contains(hello.Groups, answer.Group):
 		return fmt.Errorf("answers with group %s, which was not offered", tlswire.GroupName(answer.Group))
 	}
 	return nil
 }
 
-// ended accepts what is left of a stream behind its records: nothing, or a
-// header that the window cut off.
-func ended(rest, stream []byte) error {
-	if len(rest) == 0 || len(stream) == capture.Window && len(rest) < tlswire.RecordHeader {
-		return nil
+// completed accepts a handshake that both sides completed, and returns the
+// records that are sealed by it.
+func (t *tlsTalk) completed(suite tlswire.Suite) (client, server []tlswire.Record, err error) {
+	c, s := t.client, t.server
+	if failed := c.failed() + s.failed(); failed != "" {
+		return nil, nil, fmt.Errorf("the handshake failed: %s", failed)
 	}
-	return fmt.Errorf("%d bytes behind the last record are not TLS", len(rest))
+	check := func(s *tlsSide, _ int) ([]tlswire.Record, error) { return s.checkLegacy() }
+	hellosC, hellosS := 1, 1
+	if t.retried {
+		hellosC, hellosS = 2, 2
+	}
+	if tlswire.Is13(t.answer.Version) {
+		check = func(s *tlsSide, hellos int) ([]tlswire.Record, error) { return s.check13(hellos, suite.Name) }
+	}
+	if client, err = check(c, hellosC); err != nil {
+		return nil, nil, orMissing(err, c)
+	}
+	if server, err = check(s, hellosS); err != nil {
+		return nil, nil, orMissing(err, s)
+	}
+	return client, server, nil
 }
 
-// check13 accepts what one side may send in TLS 1.3: its hello in clear, twice
-// if it was asked to retry, and from then on sealed records, at least one.
-func check13(side []tlswire.Record, retried bool) error {
-	hellos, sealed := 1, 0
-	if retried {
-		hellos = 2
+// offeredInfo is what a ClientHello says.
+func offeredInfo(hello tlswire.ClientHello) *TLSInfo {
+	return &TLSInfo{
+		SNI:         hello.ServerName,
+		ALPNOffered: hello.Protocols,
+		Handshake:   "seen",
+		ECH:         hello.ECH,
+		Random:      hex.EncodeToString(hello.Random[:]),
 	}
-	clear := handshakeOf(side)
-	for range hellos {
-		_, rest, err := tlswire.Next(clear)
-		if err != nil {
-			return err
-		}
-		clear = rest
-	}
-	if len(clear) > 0 {
-		return errors.New("handshake in clear behind the hello, against TLS 1.3")
-	}
-	for _, r := range side {
-		switch {
-		case r.Type == tlswire.TypeApplicationData && (r.Length < tlswire.MinSealed13 || r.Length > tlswire.MaxBody13):
-			return fmt.Errorf("a sealed record of %d bytes, which TLS 1.3 does not have", r.Length)
-		case r.Type == tlswire.TypeApplicationData:
-			sealed++
-		case r.Type == tlswire.TypeChangeCipherSpec && r.Whole && (r.Length != 1 || r.Body[0] != 1):
-			return errors.New("a change of cipher that TLS 1.3 does not have")
-		case r.Type == tlswire.TypeHandshake && sealed > 0:
-			return errors.New("handshake in clear behind sealed records")
-		}
-	}
-	if sealed == 0 {
-		return errors.New("the handshake was not completed")
-	}
-	return nil
 }
 
-// checkLegacy accepts what one side may send in TLS 1.2 and before: handshake in
-// clear, a change of cipher, and from then on sealed records, at least one.
-func checkLegacy(side []tlswire.Record) error {
-	changed, sealed := false, 0
-	for _, r := range side {
-		switch {
-		case r.Type == tlswire.TypeChangeCipherSpec:
-			changed = true
-		case r.Type == tlswire.TypeApplicationData && !changed:
-			return errors.New("application data before the handshake was completed")
-		case changed:
-			sealed++
-		}
+// agreed adds what a ServerHello says.
+func agreed(info *TLSInfo, answer tlswire.ServerHello) {
+	info.Version = tlswire.VersionName(answer.Version)
+	info.Cipher = tlswire.CipherName(answer.Cipher)
+	info.ALPN = answer.Protocol
+	if answer.Group != 0 {
+		info.Group = tlswire.GroupName(answer.Group)
 	}
-	if sealed == 0 {
-		return errors.New("the handshake was not completed")
-	}
-	return nil
+	info.Resumed = tlswire.Is13(answer.Version) && answer.PreSharedKey
 }
 
-// handshakeOf joins the handshake records of a side; a message may span several.
-func handshakeOf(side []tlswire.Record) []byte {
-	var stream []byte
-	for _, r := range side {
-		if r.Type == tlswire.TypeHandshake {
-			stream = append(stream, r.Body...)
-		}
-		if r.Type == tlswire.TypeApplicationData {
-			break
+// describe fills in what both hellos and the messages in clear say.
+func (t *tlsTalk) describe() {
+	c, s := t.client, t.server
+	agreed(t.found.TLS, t.answer)
+	t.found.TLS.Retried = t.retried
+	if tlswire.Is13(t.answer.Version) {
+		c.read13()
+		s.read13()
+	} else {
+		c.readLegacy()
+		s.readLegacy()
+		describeLegacy(t.found, c.messages, s.messages, t.answer.Cipher)
+		_, full := s.message(tlswire.ServerHelloDone)
+		t.found.TLS.Resumed = !full && s.changed && s.broken == nil
+	}
+	if t.found.TLS.Alert = c.warned(); t.found.TLS.Alert == "" || c.failed() == "" && s.failed() != "" {
+		if warned := s.warned(); warned != "" {
+			t.found.TLS.Alert = warned
 		}
 	}
-	return stream
 }
 
-// firstClientHello reads the hello that a client begins with.
-func firstClientHello(side []tlswire.Record) (tlswire.ClientHello, error) {
-	if len(side) == 0 || side[0].Type != tlswire.TypeHandshake {
-		return tlswire.ClientHello{}, errors.New("does not begin with a TLS handshake")
+// describeLegacy fills in what a handshake before TLS 1.3 says in clear.
+func describeLegacy(found *Finding, client, server []tlswire.Message, cipher uint16) {
+	for _, m := range server {
+		switch m.Type {
+		case tlswire.CertificateMessage:
+			if der, ok := tlswire.Leaf(m.Body); ok && der != nil {
+				found.TLS.ServerCert = describeCertificate(der)
+			}
+		case tlswire.CertificateRequest:
+			found.TLS.ClientCertRequested = true
+		case tlswire.ServerKeyExchange:
+			if kx, ok := tlswire.ParseKeyExchange(m.Body, cipher); ok {
+				exchanged(found, kx)
+			}
+		}
 	}
-	m, _, err := tlswire.Next(handshakeOf(side))
-	if err != nil {
-		return tlswire.ClientHello{}, err
+	for _, m := range client {
+		if m.Type != tlswire.CertificateMessage {
+			continue
+		}
+		if der, ok := tlswire.Leaf(m.Body); ok && der != nil {
+			found.TLS.ClientCert = describeCertificate(der)
+		}
 	}
-	if m.Type != tlswire.HelloClient {
-		return tlswire.ClientHello{}, fmt.Errorf("begins with handshake message %d, not a ClientHello", m.Type)
-	}
-	return tlswire.ParseClientHello(m.Body)
 }
 
-// lastServerHello reads the hello that counts: the second one if the first asks
-// the client to retry.
-func lastServerHello(side []tlswire.Record) (hello tlswire.ServerHello, retried bool, err error) {
-	if len(side) == 0 || side[0].Type != tlswire.TypeHandshake {
-		return tlswire.ServerHello{}, false, errors.New("does not begin with a TLS handshake")
+// weaken adds what the key exchange before TLS 1.3 is worth.
+func (t *tlsTalk) weaken() {
+	if body, ok := t.server.message(tlswire.ServerKeyExchange); ok && !tlswire.Is13(t.answer.Version) {
+		if kx, ok := tlswire.ParseKeyExchange(body, t.answer.Cipher); ok {
+			weakPrimes(t.found, kx)
+		}
 	}
-	stream := handshakeOf(side)
-	for {
-		m, rest, err := tlswire.Next(stream)
-		if err != nil {
-			return tlswire.ServerHello{}, retried, err
+}
+
+// note adds what is worth knowing of a handshake.
+func (t *tlsTalk) note() {
+	say := func(yes bool, what string) {
+		if yes {
+			t.found.Notes = append(t.found.Notes, what)
 		}
-		if m.Type != tlswire.HelloServer {
-			return tlswire.ServerHello{}, retried, fmt.Errorf("begins with handshake message %d, not a ServerHello", m.Type)
-		}
-		hello, err := tlswire.ParseServerHello(m.Body)
-		if err != nil {
-			return tlswire.ServerHello{}, retried, err
-		}
-		if hello.Random != tlswire.RetryRandom || retried {
-			return hello, retried, nil
-		}
-		retried, stream = true, rest
+	}
+	is13 := tlswire.Is13(t.answer.Version)
+	say(t.hello.EarlyData, "early data (0-RTT) was offered: it can be replayed")
+	say(t.hello.ECH, "an encrypted hello (ECH) was offered, or what cannot be told from one: the SNI may be a public name")
+	say(is13 && t.answer.Group == 0, "no group: the key is as safe as the one that was resumed")
+	say(tlswire.IsDraft13(t.answer.Version), "a draft of TLS 1.3")
+	say(t.hello.SSL2, "the hello has the form of SSL 2.0")
+	if missing := gaps(t.client.d) + gaps(t.server.d); missing > 0 {
+		say(true, fmt.Sprintf("%d bytes inside records were not captured", missing))
 	}
 }

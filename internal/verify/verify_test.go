@@ -125,15 +125,16 @@ func TestRealHandshakesAreRead(t *testing.T) {
 		tune    func(client, server *tls.Config)
 		version string
 		group   string
+		also    TLSInfo // what else is read
 	}{
-		{"post-quantum by default", func(_, _ *tls.Config) {}, "1.3", "X25519MLKEM768"},
-		{"classic group", func(c, _ *tls.Config) { c.CurvePreferences = []tls.CurveID{tls.CurveP256} }, "1.3", "secp256r1"},
-		{"retried with another group", func(_, s *tls.Config) { s.CurvePreferences = []tls.CurveID{tls.CurveP384} }, "1.3", "secp384r1"},
-		{"TLS 1.2", func(c, _ *tls.Config) { c.MaxVersion = tls.VersionTLS12 }, "1.2", ""},
+		{"post-quantum by default", func(_, _ *tls.Config) {}, "1.3", "X25519MLKEM768", TLSInfo{}},
+		{"classic group", func(c, _ *tls.Config) { c.CurvePreferences = []tls.CurveID{tls.CurveP256} }, "1.3", "secp256r1", TLSInfo{}},
+		{"retried with another group", func(_, s *tls.Config) { s.CurvePreferences = []tls.CurveID{tls.CurveP384} }, "1.3", "secp384r1", TLSInfo{Retried: true}},
+		{"TLS 1.2", func(c, _ *tls.Config) { c.MaxVersion = tls.VersionTLS12 }, "1.2", "x25519", TLSInfo{ALPN: "sealmesh/1"}},
 		{"client certificate", func(c, s *tls.Config) {
 			s.ClientAuth = tls.RequireAnyClientCert
 			c.Certificates = s.Certificates
-		}, "1.3", "X25519MLKEM768"},
+		}, "1.3", "X25519MLKEM768", TLSInfo{}},
 	} {
 		for _, payload := range []string{"test\n", strings.Repeat("0123456789", 5000)} {
 			t.Run(tc.name, func(t *testing.T) {
@@ -147,7 +148,10 @@ func TestRealHandshakesAreRead(t *testing.T) {
 				want := &TLSInfo{
 					Version: tc.version, Cipher: tls.CipherSuiteName(state.CipherSuite), Group: tc.group,
 					SNI: "web.shop.demo.local", ALPNOffered: []string{"sealmesh/1", "h2"}, Handshake: "seen",
-					Random: found.TLS.Random,
+					Random: found.TLS.Random, Retried: tc.also.Retried, ALPN: tc.also.ALPN,
+				}
+				if tc.version == "1.2" {
+					want.ServerCert = describeCertificate(server.Certificates[0].Certificate[0])
 				}
 				if diff := cmp.Diff(want, found.TLS); diff != "" {
 					t.Error(diff)
@@ -191,7 +195,7 @@ func TestNothingElseIsCalledSealed(t *testing.T) {
 		{"a suite nobody knows", withSuite(t, toServer, toClient, 0xFEFE), Unknown, "0xFEFE"},
 		{"a suite that was not offered", flow(toServer, patched(t, toClient, tlswire.HelloServer, suiteOffset, 0xC0B4)), Unknown, "not offered"},
 		{"clear handshake behind the hello", flow(toServer, insertHandshake(t, toClient)), Unknown, "handshake in clear"},
-		{"joined late", late(flow(toServer, toClient)), Unknown, "beginning"},
+		{"joined late, and not TLS", late(flow(random(t), random(t))), Unknown, "does not begin"},
 		{"bytes missing", missing(flow(toServer, toClient)), Unknown, "7 bytes"},
 		{"bytes sent again with another content", conflicting(flow(toServer, toClient)), Unknown, "another content"},
 		{"text", flow([]byte("test\n"), nil), Plaintext, "test"},

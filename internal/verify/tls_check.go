@@ -1,0 +1,107 @@
+package verify
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	tlswire "github.com/sealmesh/sealmesh/internal/dissect/tls"
+)
+
+var errUnfinished = errors.New("the handshake was not completed")
+
+// Least bodies of sealed records: a MAC or a tag, and a Finished of 12 bytes
+// with its header behind the shortest tag there is.
+const (
+	minSealed12   = 16
+	minFinished12 = 28
+)
+
+// finished13 is how long the shortest record is that ends a handshake of TLS 1.3:
+// an alert, which is what a side sends that breaks it off, is far shorter.
+func finished13(suite string) int {
+	hash, tag := 32, 16
+	if strings.HasSuffix(suite, "SHA384") {
+		hash = 48
+	}
+	if strings.Contains(suite, "CCM_8") {
+		tag = 8
+	}
+	return 4 + hash + 1 + tag
+}
+
+// check13 accepts what one side may send in TLS 1.3: its hello in clear, twice
+// if it was asked to retry, and sealed records, long enough to complete the
+// handshake. It returns those.
+func (s *tlsSide) check13(hellos int, suite string) ([]tlswire.Record, error) {
+	if s.broken != nil {
+		return nil, s.broken
+	}
+	if len(s.messages) > hellos {
+		return nil, errors.New("handshake in clear behind the hello, against TLS 1.3")
+	}
+	if len(s.messages) < hellos {
+		return nil, errUnfinished
+	}
+	var sealed []tlswire.Record
+	length, early := 0, s.name == fromClient && hellos > 1 // early data that was refused
+	for i, r := range s.records {
+		switch {
+		case r.Type == tlswire.TypeApplicationData && (r.Length < tlswire.MinSealed13-8 || r.Length > tlswire.MaxBody13):
+			return nil, fmt.Errorf("a sealed record of %d bytes, which TLS 1.3 does not have", r.Length)
+		case r.Type == tlswire.TypeApplicationData:
+			sealed = append(sealed, s.records[i])
+			if r.Whole || s.filled() || i+1 < len(s.records) {
+				length += r.Length
+			}
+		case r.Type == tlswire.TypeChangeCipherSpec && r.Whole && (r.Length != 1 || r.Body[0] != 1):
+			return nil, errors.New("a change of cipher that TLS 1.3 does not have")
+		case r.Type == tlswire.TypeHandshake && len(sealed) > 0 && !early:
+			return nil, errors.New("handshake in clear behind sealed records")
+		case r.Type == tlswire.TypeHandshake:
+			length = 0
+		case r.Type == tlswire.TypeHeartbeat, r.Type == tlswire.TypeAlert && r.Length != 2:
+			return nil, fmt.Errorf("a record of type %d, which TLS 1.3 does not have", r.Type)
+		}
+	}
+	if length == 0 {
+		return nil, errUnfinished
+	}
+	if length < finished13(suite) {
+		return nil, fmt.Errorf("%w: what is sealed is as short as an alert", errUnfinished)
+	}
+	return sealed, nil
+}
+
+// checkLegacy accepts what one side may send in TLS 1.2 and before: handshake in
+// clear, a change of cipher, and from then on sealed records, of which the first
+// completes the handshake. It returns those.
+func (s *tlsSide) checkLegacy() ([]tlswire.Record, error) {
+	switch {
+	case s.early > 0:
+		return nil, errors.New("application data before the handshake was completed")
+	case s.broken != nil:
+		return nil, s.broken
+	case !s.changed && s.heartbeats > 0:
+		return nil, fmt.Errorf("%w, and %d heartbeats were sent in clear, as the attack Heartbleed does", errUnfinished, s.heartbeats)
+	case !s.changed || len(s.sealed) == 0:
+		return nil, errUnfinished
+	case s.afterChange > 0:
+		return nil, errors.New("a change of cipher in clear behind the first")
+	}
+	for _, m := range s.messages {
+		if !tlswire.KnownMessage(m.Type) {
+			return nil, fmt.Errorf("handshake message %d in clear", m.Type)
+		}
+	}
+	first := s.sealed[0]
+	if first.Type != tlswire.TypeHandshake || first.Length < minFinished12 || !first.Whole && !s.filled() && len(s.sealed) == 1 {
+		return nil, errUnfinished
+	}
+	for _, r := range s.sealed {
+		if r.Length < minSealed12 {
+			return nil, fmt.Errorf("a record of %d bytes behind the change of cipher, too short to be sealed", r.Length)
+		}
+	}
+	return s.sealed, nil
+}

@@ -78,6 +78,7 @@ Begin with "sealmesh demo": two nodes, real programs, a capture before and after
 		identityCommand(),
 		trustCommand(),
 		edgesCommand(),
+		captureCommand(version),
 	)
 	return root
 }

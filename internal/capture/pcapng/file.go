@@ -3,6 +3,7 @@ package pcapng
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -36,7 +37,7 @@ func (r Ring) Validate() error {
 	return errors.Join(problems...)
 }
 
-// File is a capture on disk: one file, or a ring of them.
+// File is a capture on disk: one file, or a ring of them; or a stream.
 type File struct {
 	path string
 	head Head
@@ -45,7 +46,7 @@ type File struct {
 	statistics func() []Statistics
 
 	*Writer
-	file    *os.File
+	file    *os.File // nil of a stream
 	number  int
 	written []string     // paths of the files there are, the oldest first
 	told    []Statistics // counts up to the end of the file before
@@ -64,6 +65,15 @@ func Create(path string, head Head, ring Ring, statistics func() []Statistics) (
 		return nil, err
 	}
 	return f, nil
+}
+
+// Stream begins a capture that is written to out, which stays the caller's to close.
+func Stream(out io.Writer, head Head, statistics func() []Statistics) (*File, error) {
+	w, err := NewWriter(out, head)
+	if err != nil {
+		return nil, err
+	}
+	return &File{head: head, statistics: statistics, Writer: w}, nil
 }
 
 // Paths of the files there are, the oldest first.
@@ -151,7 +161,11 @@ func (f *File) finish() error {
 		failed = append(failed, f.Statistics(fresh))
 	}
 	f.told = now
-	return errors.Join(append(failed, f.Flush(), f.file.Close())...)
+	failed = append(failed, f.Flush())
+	if f.file != nil {
+		failed = append(failed, f.file.Close())
+	}
+	return errors.Join(failed...)
 }
 
 // Close ends the capture.

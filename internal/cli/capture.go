@@ -1,0 +1,263 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+
+	"github.com/sealmesh/sealmesh/internal/capture"
+	"github.com/sealmesh/sealmesh/internal/capture/live"
+	"github.com/sealmesh/sealmesh/internal/capture/pcapng"
+)
+
+// captureOptions are the flags of "sealmesh capture".
+type captureOptions struct {
+	targets     []target
+	dir         string
+	dirNamed    bool
+	write       string
+	loopback    bool
+	snaplen     int
+	filter      filterOptions
+	duration    time.Duration
+	count       int
+	fileSize    byteSize
+	files       int
+	comments    bool
+	application string
+
+	stdout, stderr io.Writer
+}
+
+// filterOptions are the flags of a filter.
+type filterOptions struct {
+	ports, peers, protos []string
+	notLoopback          bool
+}
+
+func captureCommand(version string) *cobra.Command {
+	o := captureOptions{application: "sealmesh " + version}
+	c := &cobra.Command{
+		Use:   "capture TARGET… -w FILE",
+		Short: "Capture workloads and nodes into a file that names them",
+		Long: `Capture workloads and nodes into a pcapng file that names them: Wireshark shows
+workloads and services by name, which way packets went, and on which of them a
+verdict was reached.
+
+A target is workload/NAMESPACE/NAME or NAMESPACE/NAME, node/NAME (its uplinks),
+netns/NAME or netns//PATH, or iface/NAME. Packets are taken inside the network
+namespace of a workload, where all of its interfaces are captured, loopback only
+with --loopback. Ctrl-C ends in order; packets that the kernel dropped are counted
+in the file and told at the end.
+
+A filter spares work. What it cannot judge passes: fragments, and what is inside
+tunnels. "sealmesh verify" takes none.`,
+		Example: `  sealmesh capture shop/web shop/cart -w shop.pcapng --for 30s
+  sealmesh capture node/n1 -w - | wireshark -k -i -
+  sealmesh capture iface/eth0 -w ring.pcapng --file-size 10MB --files 5 --port 443`,
+		Args: cobra.MinimumNArgs(1),
+	}
+	dir := flagDir(c)
+	f := c.Flags()
+	f.StringVarP(&o.write, "write", "w", "", "file to write, - for standard output")
+	f.BoolVar(&o.loopback, "loopback", false, "capture loopback, too")
+	f.IntVar(&o.snaplen, "snaplen", 0, fmt.Sprintf("bytes to keep of a packet, at most %d (default: all)", live.MaxSnapLen))
+	f.StringSliceVar(&o.filter.ports, "port", nil, "only these ports, at either end")
+	f.StringSliceVar(&o.filter.peers, "peer", nil, "only these addresses, prefixes, workloads or nodes, at either end")
+	f.StringSliceVar(&o.filter.protos, "proto", nil, "only these protocols: "+strings.Join(live.Protos(), ", "))
+	f.BoolVar(&o.filter.notLoopback, "not-loopback", false, "leave out packets from or to loopback addresses")
+	f.DurationVar(&o.duration, "for", 0, "how long to capture (default: until Ctrl-C)")
+	f.IntVar(&o.count, "count", 0, "end after so many packets")
+	f.Var(&o.fileSize, "file-size", "go on in a next file when one is this large, such as 10MB")
+	f.IntVar(&o.files, "files", 0, "how many of those files to keep, the newest")
+	f.BoolVar(&o.comments, "comments", true, "comment packets where a verdict is reached")
+	_ = c.MarkFlagRequired("write")
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		o.dir, o.dirNamed = *dir, cmd.Flags().Changed("file")
+		o.stdout, o.stderr = cmd.OutOrStdout(), cmd.ErrOrStderr()
+		for _, arg := range args {
+			t, err := parseTarget(arg)
+			if err != nil {
+				return err
+			}
+			o.targets = append(o.targets, t)
+		}
+		return o.run(cmd.Context())
+	}
+	return c
+}
+
+// run captures until ctx ends, or what was asked for is there.
+func (o *captureOptions) run(ctx context.Context) (err error) {
+	if err := o.validate(); err != nil {
+		return err
+	}
+	a, err := openAtlas(o.dir, o.dirNamed, o.loopback)
+	if err != nil {
+		return err
+	}
+	filter, err := o.filter.parse(a)
+	if err != nil {
+		return err
+	}
+	// Whoever reads our output may go away before we do; writing fails then, and all
+	// ends in order.
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	packets, err := captureLive(ctx, a, o.targets, live.Config{SnapLen: o.snaplen, Filter: filter})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, packets.Close()) }()
+	file, err := o.open(packets, filter, a.names())
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(o.stderr, packets.announce())
+	if o.duration > 0 {
+		timer := time.AfterFunc(o.duration, end)
+		defer timer.Stop()
+	}
+	r := &recorder{packets: packets, file: file, limit: o.count}
+	if o.comments {
+		r.comments = newCommentator()
+	}
+	err = r.record()
+	missed := packets.missed()
+	if closed := file.Close(); err == nil && !errors.Is(closed, unix.EPIPE) {
+		err = closed
+	}
+	o.summarize(packets, r)
+	if missed != "" && (err == nil || errors.Is(err, live.ErrGone)) {
+		err = fmt.Errorf("the capture is not whole: %s", missed)
+	}
+	return err
+}
+
+// validate reports what cannot be, before anything is opened.
+func (o *captureOptions) validate() error {
+	ring := pcapng.Ring{Size: int64(o.fileSize), Files: o.files}
+	if err := ring.Validate(); err != nil {
+		return hint(err, "such as --file-size 10MB --files 5")
+	}
+	if o.write == "-" && ring != (pcapng.Ring{}) {
+		return errors.New("--file-size and --files: standard output is one stream")
+	}
+	if out, ok := o.stdout.(*os.File); ok && o.write == "-" && term.IsTerminal(int(out.Fd())) {
+		return hint(errors.New("standard output is a terminal, and a capture is not text"), "name a file with -w, or add \"| wireshark -k -i -\"")
+	}
+	if o.count < 0 || o.duration < 0 {
+		return errors.New("--count and --for must not be negative")
+	}
+	return nil
+}
+
+// parse is the filter that the flags mean.
+func (o filterOptions) parse(a atlas) (live.Filter, error) {
+	f := live.Filter{NotLoopback: o.notLoopback}
+	for _, s := range o.ports {
+		port, err := strconv.ParseUint(s, 10, 16)
+		if err != nil || port == 0 {
+			return f, fmt.Errorf("port %q: must be 1 to 65535", s)
+		}
+		f.Ports = append(f.Ports, uint16(port))
+	}
+	for _, s := range o.peers {
+		prefixes, err := a.peer(s)
+		if err != nil {
+			return f, err
+		}
+		f.Peers = append(f.Peers, prefixes...)
+	}
+	for _, s := range o.protos {
+		f.Protos = append(f.Protos, capture.Proto(s))
+	}
+	return f, f.Validate()
+}
+
+// open begins the file.
+func (o *captureOptions) open(packets *liveCapture, filter live.Filter, names []pcapng.Name) (*pcapng.File, error) {
+	var uts unix.Utsname
+	_ = unix.Uname(&uts)
+	head := pcapng.Head{
+		Application: o.application,
+		OS:          unix.ByteSliceToString(uts.Sysname[:]) + " " + unix.ByteSliceToString(uts.Release[:]),
+		Hardware:    unix.ByteSliceToString(uts.Machine[:]),
+		Comment:     strings.Join(packets.notes, "; "),
+		Interfaces:  packets.interfaces(filter),
+		Names:       names,
+	}
+	if o.write == "-" {
+		return pcapng.Stream(o.stdout, head, packets.statistics)
+	}
+	return pcapng.Create(o.write, head, pcapng.Ring{Size: int64(o.fileSize), Files: o.files}, packets.statistics)
+}
+
+// summarize says what was captured, and what was not.
+func (o *captureOptions) summarize(packets *liveCapture, r *recorder) {
+	tw := tabwriter.NewWriter(o.stderr, 0, 0, 2, ' ', 0)
+	for i, s := range packets.statistics() {
+		fmt.Fprintf(tw, "%s\t%d packets\t%d dropped by the kernel\n", packets.vantages[i].name, r.written[i], s.Dropped)
+	}
+	_ = tw.Flush()
+	if o.write != "-" {
+		fmt.Fprintln(o.stderr, "wrote", strings.Join(r.file.Paths(), ", "))
+	}
+}
+
+// recorder writes packets as they come.
+type recorder struct {
+	packets  *liveCapture
+	file     *pcapng.File
+	comments *commentator // nil if there are to be none
+	limit    int          // of packets; 0 is none
+	written  []int        // by interface
+}
+
+// record returns nil at the end of the capture, at the limit, and when nobody reads
+// any more.
+func (r *recorder) record() error {
+	r.written = make([]int, len(r.packets.handles))
+	r.packets.Idle = r.file.Flush
+	var f capture.Frame
+	for n := 0; r.limit == 0 || n < r.limit; n++ {
+		err := r.packets.Next(&f)
+		if err == nil {
+			err = r.write(&f)
+		}
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, unix.EPIPE):
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+	return nil
+}
+
+// write adds one packet to the file.
+func (r *recorder) write(f *capture.Frame) error {
+	i, direction := r.packets.Origin()
+	p := pcapng.Packet{Interface: i, Time: f.Time, Data: f.Data, Length: f.Length, Direction: pcapng.Inbound}
+	if direction == live.Outbound {
+		p.Direction = pcapng.Outbound
+	}
+	if r.comments != nil {
+		p.Comment = r.comments.comment(f)
+	}
+	r.written[i]++
+	return r.file.Packet(&p)
+}

@@ -1,0 +1,487 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/gopacket/gopacket/pcapgo"
+
+	"github.com/sealmesh/sealmesh/test/lab"
+)
+
+// shop is a lab of one node with two workloads, described by the directory mesh.
+//
+//	n1:  shop/web 10.77.1.11 ── cni0 ── shop/cart 10.77.1.12
+type shop struct {
+	*lab.Lab
+	node      *lab.Node
+	web, cart *lab.Workload
+	mesh      string // directory
+	cert, key string // of a TLS server
+}
+
+func newShop(t *testing.T) *shop {
+	t.Helper()
+	l := lab.T(t, lab.Config{Nodes: 1})
+	s := &shop{Lab: l, node: l.Nodes[0], web: l.Workload(t, l.Nodes[0], "web"), cart: l.Workload(t, l.Nodes[0], "cart"), mesh: t.TempDir()}
+	objects := fmt.Sprintf(`
+apiVersion: sealmesh.io/v1alpha1
+kind: Mesh
+metadata: {name: default}
+spec: {trustDomain: demo.local}
+---
+apiVersion: sealmesh.io/v1alpha1
+kind: Node
+metadata: {name: n1}
+spec: {addresses: [%s], netns: %s}
+---
+apiVersion: sealmesh.io/v1alpha1
+kind: Workload
+metadata: {name: web, namespace: shop, labels: {app: web}}
+spec: {node: n1, addresses: [%s, "%s"], netns: %s}
+---
+apiVersion: sealmesh.io/v1alpha1
+kind: Workload
+metadata: {name: cart, namespace: shop}
+spec: {node: n1, addresses: [%s], netns: %s}
+---
+apiVersion: sealmesh.io/v1alpha1
+kind: Service
+metadata: {name: front, namespace: shop}
+spec: {selector: {app: web}, addresses: [10.99.0.1], ports: [{port: 80}]}
+`, s.node.Addr4, s.node.Path(), s.web.Addr4, s.web.Addr6, s.web.Path(), s.cart.Addr4, s.cart.Path())
+	if err := os.WriteFile(filepath.Join(s.mesh, "shop.yaml"), []byte(objects), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// need skips where a program is absent.
+func need(t *testing.T, programs ...string) {
+	t.Helper()
+	for _, program := range programs {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("not run: %v", err)
+		}
+	}
+}
+
+// running is a command line that runs.
+type runningCommand struct {
+	t    *testing.T
+	end  context.CancelFunc // Ctrl-C
+	code chan int
+	out  bytes.Buffer // read it after the end only
+
+	mu     sync.Mutex
+	stderr strings.Builder
+	said   chan struct{} // closed and made anew when stderr has grown
+}
+
+// start runs "sealmesh args" with standard output going to out.
+func start(t *testing.T, out io.Writer, args ...string) *runningCommand {
+	t.Helper()
+	ctx, end := context.WithCancel(context.Background())
+	r := &runningCommand{t: t, end: end, code: make(chan int, 1), said: make(chan struct{})}
+	if out == nil {
+		out = &r.out
+	}
+	go func() { r.code <- Run(ctx, "test", args, out, r) }()
+	t.Cleanup(end)
+	return r
+}
+
+// Write takes standard error.
+func (r *runningCommand) Write(b []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	close(r.said)
+	r.said = make(chan struct{})
+	return r.stderr.Write(b)
+}
+
+func (r *runningCommand) told() (string, chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stderr.String(), r.said
+}
+
+// await waits until standard error has a text.
+func (r *runningCommand) await(text string) *runningCommand {
+	r.t.Helper()
+	for {
+		said, more := r.told()
+		if strings.Contains(said, text) {
+			return r
+		}
+		select {
+		case <-more:
+		case code := <-r.code:
+			said, _ := r.told()
+			r.t.Fatalf("ended with %d before it said %q:\n%s", code, text, said)
+		case <-r.t.Context().Done():
+			r.t.Fatalf("never said %q:\n%s", text, said)
+		}
+	}
+}
+
+// wait returns the exit code and what was said.
+func (r *runningCommand) wait() (code int, stderr string) {
+	r.t.Helper()
+	code = <-r.code
+	stderr, _ = r.told()
+	return code, stderr
+}
+
+// stop ends the command with Ctrl-C, and wants an exit code.
+func (r *runningCommand) stop(want int) string {
+	r.t.Helper()
+	r.end()
+	code, stderr := r.wait()
+	if code != want {
+		r.t.Fatalf("exit code %d, want %d:\n%s", code, want, stderr)
+	}
+	return stderr
+}
+
+// serve starts a program of a host and waits for a line of its output.
+func serve(t *testing.T, h *lab.Host, line string, args ...string) {
+	t.Helper()
+	cmd := h.Command(t.Context(), args[0], args[1:]...)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	cmd.Stdout, cmd.Stderr = w, w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		r.Close()
+	})
+	w.Close()
+	lines := bufio.NewScanner(r)
+	var said []string
+	for lines.Scan() {
+		said = append(said, lines.Text())
+		if strings.Contains(lines.Text(), line) {
+			go io.Copy(io.Discard, r)
+			return
+		}
+	}
+	t.Fatalf("%q never said %q but %q", args, line, said)
+}
+
+func run(t *testing.T, h *lab.Host, input string, args ...string) {
+	t.Helper()
+	cmd := h.Command(t.Context(), args[0], args[1:]...)
+	cmd.Stdin = strings.NewReader(input)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%q: %v\n%s", args, err, out)
+	}
+}
+
+// sealed has cart call web over TLS.
+func (s *shop) sealed(t *testing.T) {
+	t.Helper()
+	need(t, "openssl")
+	if s.cert == "" {
+		dir := t.TempDir()
+		s.cert, s.key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+		run(t, s.web.Host, "", "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
+			"-subj", "/CN=web.shop.demo.local", "-keyout", s.key, "-out", s.cert)
+	}
+	serve(t, s.web.Host, "ACCEPT", "openssl", "s_server", "-accept", "4433", "-cert", s.cert, "-key", s.key, "-naccept", "1", "-rev")
+	run(t, s.cart.Host, "hello\n", "openssl", "s_client", "-connect", s.web.Addr4.String()+":4433", "-servername", "web.shop.demo.local")
+}
+
+// clear has cart call web in plaintext.
+func (s *shop) clear(t *testing.T, words string) {
+	t.Helper()
+	need(t, "nc")
+	serve(t, s.web.Host, "Listening", "nc", "-n", "-v", "-l", "2929")
+	run(t, s.cart.Host, words, "nc", "-n", "-N", s.web.Addr4.String(), "2929")
+}
+
+// tshark reads fields of packets that a display filter passes.
+func tshark(t *testing.T, path, filter string, fields ...string) string {
+	t.Helper()
+	need(t, "tshark")
+	args := []string{"-r", path, "-N", "n", "-Y", filter, "-T", "fields", "-E", "separator=|"}
+	for _, f := range fields {
+		args = append(args, "-e", f)
+	}
+	cmd := exec.CommandContext(t.Context(), "tshark", args...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("tshark %s: %v\n%s", path, err, stderr.String())
+	}
+	return string(out)
+}
+
+// packets of a file.
+func packets(t *testing.T, path string) int {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r, err := pcapgo.NewNgReader(f, pcapgo.NgReaderOptions{WantMixedLinkType: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := 0; ; n++ {
+		if _, _, err := r.ReadPacketData(); errors.Is(err, io.EOF) {
+			return n
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestCaptureShowsNamesDirectionsAndVerdicts(t *testing.T) {
+	s := newShop(t)
+	file := filepath.Join(t.TempDir(), "shop.pcapng")
+	r := start(t, nil, "capture", "shop/web", "workload/shop/cart", "-f", s.mesh, "-w", file).await("capturing shop/web/eth0, shop/cart/eth0")
+	s.sealed(t)
+	s.clear(t, "GET / HTTP/1.1\r\nHost: web\r\n\r\n")
+	said := r.stop(0)
+	for _, want := range []string{"loopback is left out", "shop/web/eth0 ", "0 dropped by the kernel", "wrote " + file} {
+		if !strings.Contains(said, want) {
+			t.Errorf("never said %q:\n%s", want, said)
+		}
+	}
+	syn := tshark(t, file, "tcp.dstport==2929 && tcp.flags.syn==1", "frame.interface_name", "ip.src_host", "ip.dst_host", "frame.packet_flags_direction")
+	lines := strings.Split(strings.TrimSpace(syn), "\n")
+	slices.Sort(lines)
+	want := []string{"shop/cart/eth0|cart.shop|web.shop|0x00000002", "shop/web/eth0|cart.shop|web.shop|0x00000001"}
+	if !slices.Equal(lines, want) {
+		t.Errorf("tshark reads %q, want %q", lines, want)
+	}
+	comments := tshark(t, file, "frame.comment", "frame.interface_name", "frame.comment")
+	for _, iface := range []string{"shop/web/eth0", "shop/cart/eth0"} {
+		for _, want := range []string{
+			"|sealmesh: tls 1.3 TLS_AES_256_GCM_SHA384 ", ", web.shop.demo.local\n", "|sealmesh: plaintext http: GET / HTTP/1.1",
+		} {
+			if !strings.Contains(comments, want) {
+				t.Errorf("no comment %s %q in\n%s", iface, want, comments)
+			}
+		}
+	}
+	if n := strings.Count(comments, "\n"); n != 4 {
+		t.Errorf("%d comments, want one for each flow at either end:\n%s", n, comments)
+	}
+	if other := tshark(t, file, "frame.interface_description contains \"spiffe://demo.local/ns/shop/sa/cart, on node n1; inbound is toward it\"", "frame.number"); other == "" {
+		t.Error("no description says who cart is")
+	}
+}
+
+func TestCaptureTakesLoopbackOnlyWhenAsked(t *testing.T) {
+	s := newShop(t)
+	pc, err := s.web.ListenPacket("udp", ":4001")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pc.Close()
+	for _, tc := range []struct {
+		args []string
+		want string
+	}{
+		{nil, ""},
+		{[]string{"--loopback"}, "shop/web/lo|127.0.0.1\n"},
+		{[]string{"--loopback", "--not-loopback"}, ""},
+	} {
+		file := filepath.Join(t.TempDir(), "lo.pcapng")
+		r := start(t, nil, append([]string{"capture", "shop/web", "-f", s.mesh, "-w", file}, tc.args...)...).await("capturing")
+		c, err := s.web.Dial(t.Context(), "udp", "127.0.0.1:4001")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Write([]byte("inside")); err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+		said := r.stop(0)
+		if got := tshark(t, file, "udp.port==4001", "frame.interface_name", "ip.src"); got != tc.want {
+			t.Errorf("%q: %q, want %q", tc.args, got, tc.want)
+		}
+		if left := strings.Contains(said, "loopback is left out"); left != (tc.args == nil) {
+			t.Errorf("%q: said\n%s", tc.args, said)
+		}
+	}
+}
+
+func TestCaptureFilters(t *testing.T) {
+	s := newShop(t)
+	for _, tc := range []struct {
+		args []string
+		any  bool
+	}{
+		{[]string{"--port", "2929", "--proto", "tcp", "--peer", "shop/web"}, true},
+		{[]string{"--peer", s.cart.Addr4.String()}, true},
+		{[]string{"--port", "2930"}, false},
+		{[]string{"--peer", "192.0.2.0/24"}, false},
+		{[]string{"--proto", "esp,sctp"}, false},
+	} {
+		file := filepath.Join(t.TempDir(), "filtered.pcapng")
+		r := start(t, nil, append([]string{"capture", "shop/web", "-f", s.mesh, "-w", file}, tc.args...)...).await("capturing")
+		s.clear(t, "hello")
+		r.stop(0)
+		if n := packets(t, file); n > 0 != tc.any {
+			t.Errorf("%q: %d packets", tc.args, n)
+		}
+	}
+}
+
+func TestCaptureEndsWhenItHasEnough(t *testing.T) {
+	s := newShop(t)
+	file := filepath.Join(t.TempDir(), "few.pcapng")
+	r := start(t, nil, "capture", "shop/web", "-f", s.mesh, "-w", file, "--count", "3", "--port", "2929").await("capturing")
+	s.clear(t, "hello")
+	if code, said := r.wait(); code != 0 || packets(t, file) != 3 {
+		t.Errorf("exit code %d, %d packets:\n%s", code, packets(t, file), said)
+	}
+	if code, said := start(t, nil, "capture", "shop/web", "-f", s.mesh, "-w", file, "--for", "1ms").wait(); code != 0 {
+		t.Errorf("exit code %d:\n%s", code, said)
+	}
+}
+
+func TestCaptureOfANodeIsItsUplinks(t *testing.T) {
+	s := newShop(t)
+	file := filepath.Join(t.TempDir(), "node.pcapng")
+	start(t, nil, "capture", "node/n1", "-f", s.mesh, "-w", file).await("capturing n1/eth0\n").stop(0)
+	start(t, nil, "capture", "netns/"+s.web.Host.Name, "netns/"+s.web.Path(), "-w", file).await("capturing " + s.web.Host.Name + "/eth0\n").stop(0)
+}
+
+func TestCaptureOfAWorkloadThatGoesAwayIsNotWhole(t *testing.T) {
+	s := newShop(t)
+	file := filepath.Join(t.TempDir(), "cut.pcapng")
+	r := start(t, nil, "capture", "shop/web", "-f", s.mesh, "-w", file).await("capturing")
+	run(t, s.web.Host, "", "ip", "link", "del", "eth0")
+	if code, said := r.wait(); code != 2 || !strings.Contains(said, "the capture is not whole: capture shop/web/eth0: the interface went away") {
+		t.Errorf("exit code %d:\n%s", code, said)
+	}
+	packets(t, file) // it can be read
+}
+
+func TestCaptureSaysWhatItMissed(t *testing.T) {
+	s := newShop(t)
+	file := filepath.Join(t.TempDir(), "more.pcapng")
+	r := start(t, nil, "capture", "shop/web", "-f", s.mesh, "-w", file).await("capturing")
+	run(t, s.web.Host, "", "ip", "link", "add", "eth1", "type", "veth", "peer", "name", "eth2")
+	run(t, s.web.Host, "", "ip", "link", "set", "eth1", "up")
+	if said := r.stop(2); !strings.Contains(said, "shop/web/eth1 came up during the capture, and was not captured") {
+		t.Errorf("said\n%s", said)
+	}
+}
+
+// A reader at the other end of a pipe sees packets while the capture runs.
+func TestCaptureStreamsAsItGoes(t *testing.T) {
+	need(t, "tshark")
+	s := newShop(t)
+	in, out, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader := exec.CommandContext(t.Context(), "tshark", "-l", "-i", "-", "-N", "n", "-T", "fields", "-e", "frame.comment", "-e", "ip.src_host", "-Y", "frame.comment")
+	reader.Stdin = in
+	lines, err := reader.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := reader.Start(); err != nil {
+		t.Fatal(err)
+	}
+	in.Close()
+	r := start(t, out, "capture", "shop/web", "-f", s.mesh, "-w", "-").await("capturing")
+	s.clear(t, "GET /live HTTP/1.1\r\n\r\n")
+	line, err := bufio.NewReader(lines).ReadString('\n')
+	if err != nil || !strings.Contains(line, "plaintext http: GET /live HTTP/1.1") {
+		t.Errorf("tshark said %q, %v", line, err)
+	}
+	// Nobody reads any more: the capture ends in order.
+	_ = reader.Process.Kill()
+	_ = reader.Wait()
+	s.clear(t, "once more")
+	r.stop(0)
+	out.Close()
+}
+
+func TestCaptureGoesRound(t *testing.T) {
+	s := newShop(t)
+	dir := t.TempDir()
+	r := start(t, nil, "capture", "shop/web", "-f", s.mesh, "-w", filepath.Join(dir, "ring.pcapng"), "--file-size", "64KiB", "--files", "2").await("capturing")
+	pc, err := s.web.ListenPacket("udp", ":4001")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pc.Close()
+	c, err := s.cart.Dial(t.Context(), "udp", netip.AddrPortFrom(s.web.Addr4, 4001).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for range 300 {
+		if _, err := c.Write(make([]byte, 1000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.stop(0)
+	files, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil || len(files) != 2 || filepath.Base(files[1]) == "ring_00002.pcapng" {
+		t.Fatalf("files %v, %v", files, err)
+	}
+	for _, file := range files {
+		if got := tshark(t, file, "udp.port==4001 && ip.src_host==\"cart.shop\"", "frame.number"); got == "" {
+			t.Errorf("%s: no packet of cart by its name", file)
+		}
+	}
+}
+
+func TestCaptureRefusesWhatMakesNoSense(t *testing.T) {
+	s := newShop(t)
+	for _, tc := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"web", "-w", "x"}, `target "web": must be workload/NAMESPACE/NAME, node/NAME`},
+		{[]string{"workload/web", "-w", "x"}, `must be workload/NAMESPACE/NAME`},
+		{[]string{"node/", "-w", "x"}, `the name is missing`},
+		{[]string{"shop/nobody", "-w", "x"}, "workload shop/nobody: there is none in"},
+		{[]string{"node/n9", "-w", "x"}, "node n9: there is none in"},
+		{[]string{"iface/nosuch0", "-w", "x"}, "nosuch0"},
+		{[]string{"netns/no-such", "-w", "x"}, "no-such"},
+		{[]string{"shop/web"}, `required flag(s) "write" not set`},
+		{[]string{"shop/web", "-w", "x", "--port", "http"}, `port "http": must be 1 to 65535`},
+		{[]string{"shop/web", "-w", "x", "--proto", "tpc"}, `protocol "tpc": must be one of esp, icmp`},
+		{[]string{"shop/web", "-w", "x", "--peer", "nobody"}, `peer "nobody": must be an address`},
+		{[]string{"shop/web", "-w", "x", "--files", "3"}, "number of files without a file size"},
+		{[]string{"shop/web", "-w", "x", "--file-size", "10parsec"}, "must be a size such as"},
+		{[]string{"shop/web", "-w", "-", "--file-size", "10MB"}, "standard output is one stream"},
+		{[]string{"shop/web", "-w", "x", "--snaplen", "-1"}, "snapshot length -1"},
+		{[]string{"shop/web", "-w", filepath.Join(s.mesh, "no", "such")}, "no such file or directory"},
+	} {
+		r := start(t, nil, append([]string{"capture", "-f", s.mesh}, tc.args...)...)
+		if code, said := r.wait(); code != 2 || !strings.Contains(said, tc.want) {
+			t.Errorf("%q: exit code %d, want 2 and %q:\n%s", tc.args, code, tc.want, said)
+		}
+	}
+}

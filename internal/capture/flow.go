@@ -25,15 +25,15 @@ func (f *Flow) reset() {
 }
 
 func (d *Direction) emptied() Direction {
-	e := Direction{Chunks: small(d.Chunks)}
-	e.stream.spans, e.stream.marks = small(d.stream.spans), small(d.stream.marks)
-	e.datagrams.kept = small(d.datagrams.kept)
+	e := Direction{Chunks: small(d.Chunks, 8)}
+	e.stream.spans, e.stream.marks = small(d.stream.spans, 16), small(d.stream.marks, 64)
+	e.datagrams.kept = small(d.datagrams.kept, 16)
 	return e
 }
 
-// small is an empty slice with the room of s, if that is not much.
-func small[T any](s []T) []T {
-	if cap(s) > 16 {
+// small is an empty slice with the room of s, if that is for no more than n.
+func small[T any](s []T, n int) []T {
+	if cap(s) > n {
 		return nil
 	}
 	clear(s[:cap(s)])

@@ -97,9 +97,11 @@ func (fs *fragments) add(key *fragmentKey, h fragmentHeader, data []byte, cut bo
 }
 
 func (fs *fragments) begin(key *fragmentKey, at time.Time) *fragmented {
-	f := &fragmented{}
+	var f *fragmented
 	if n := len(fs.free); n > 0 {
 		f, fs.free = fs.free[n-1], fs.free[:n-1]
+	} else {
+		f = &fragmented{}
 	}
 	*f = fragmented{key: *key, first: at, total: -1, data: f.data[:0]}
 	if fs.waiting == nil {

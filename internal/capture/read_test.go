@@ -3,7 +3,6 @@ package capture
 import (
 	"bytes"
 	"io"
-	"net"
 	"os"
 	"testing"
 	"time"
@@ -21,18 +20,6 @@ func rendered(t testing.TB, parts ...gopacket.SerializableLayer) []byte {
 		t.Fatal(err)
 	}
 	return buf.Bytes()
-}
-
-func ip4(protocol layers.IPProtocol) *layers.IPv4 {
-	return &layers.IPv4{Version: 4, TTL: 64, Protocol: protocol, SrcIP: client.Addr().AsSlice(), DstIP: server.Addr().AsSlice()}
-}
-
-func ip6(next layers.IPProtocol) *layers.IPv6 {
-	return &layers.IPv6{Version: 6, HopLimit: 64, NextHeader: next, SrcIP: net.ParseIP("fd77::1"), DstIP: net.ParseIP("fd77::2")}
-}
-
-func tcp() *layers.TCP {
-	return &layers.TCP{SrcPort: 40112, DstPort: 2929, Seq: 7, SYN: true}
 }
 
 func ethernet(typ layers.EthernetType) *layers.Ethernet {
@@ -123,3 +110,5 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+func gopacketPayload(text string) gopacket.Payload { return gopacket.Payload(text) }

@@ -4,13 +4,13 @@ package capture
 // needs no new memory.
 type rooms struct {
 	free [len(roomSizes)][][]byte
+	// total bytes were made, and idle ones of them wait to be used again. What
+	// waits is given up rather than that the total exceeds limit.
+	total, idle, limit int64
 }
 
 // roomSizes are the sizes of windows: most flows say little.
 var roomSizes = [...]int{256, 1 << 10, 4 << 10, Window, Window + manyDatagrams*datagramBytes}
-
-// freeRoom bounds the bytes of each size that wait to be used again.
-const freeRoom = 2 << 20
 
 // grow returns a window of length n with the content of b, which it takes back.
 // What was not in b is not cleared.
@@ -22,22 +22,36 @@ func (r *rooms) grow(b []byte, n int) []byte {
 	for roomSizes[class] < n {
 		class++
 	}
-	var larger []byte
-	if free := r.free[class]; len(free) > 0 {
-		larger, r.free[class] = free[len(free)-1], free[:len(free)-1]
-	} else {
-		larger = make([]byte, roomSizes[class])
-	}
+	larger := r.take(class)
 	copy(larger[:n], b)
 	r.release(b)
 	return larger[:n]
 }
 
+func (r *rooms) take(class int) []byte {
+	size := int64(roomSizes[class])
+	if free := r.free[class]; len(free) > 0 {
+		r.free[class] = free[:len(free)-1]
+		r.idle -= size
+		return free[len(free)-1]
+	}
+	if r.total+size > r.limit {
+		for i := range r.free {
+			r.free[i] = nil
+		}
+		r.total -= r.idle
+		r.idle = 0
+	}
+	r.total += size
+	return make([]byte, size)
+}
+
 // release takes a window back.
 func (r *rooms) release(b []byte) {
 	for class, size := range roomSizes {
-		if cap(b) == size && (len(r.free[class])+1)*size <= freeRoom {
+		if cap(b) == size {
 			r.free[class] = append(r.free[class], b[:0])
+			r.idle += int64(size)
 		}
 	}
 }

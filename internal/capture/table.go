@@ -70,7 +70,7 @@ func NewTable(l Limits, done func(*Flow)) *Table {
 	if l.Bytes <= 0 {
 		l.Bytes = defaultBytes
 	}
-	return &Table{limits: l, done: done, flows: make(map[key]*Flow), unread: make(map[reason]int)}
+	return &Table{limits: l, done: done, flows: make(map[key]*Flow), rooms: rooms{limit: l.Bytes + l.Bytes/4}, unread: make(map[reason]int)}
 }
 
 // Read adds every frame of a source, and counts what the source dropped. It
@@ -195,10 +195,7 @@ func (t *Table) add(p *packet) {
 
 // begin makes a flow of its first packet.
 func (t *Table) begin(p *packet, k *key, s *scope, forward bool) *Flow {
-	f := &Flow{}
-	if n := len(t.free); n > 0 {
-		f, t.free = t.free[n-1], t.free[:n-1]
-	}
+	f := t.blank()
 	t.number++
 	f.Number, f.Proto, f.First = t.number, protos[p.proto], p.at
 	f.Vantage, f.Overlay = s.vantage, s.overlay
@@ -213,6 +210,17 @@ func (t *Table) begin(p *packet, k *key, s *scope, forward bool) *Flow {
 	}
 	t.live.push(f)
 	t.measure(f)
+	return f
+}
+
+// blank is a flow that has not begun.
+func (t *Table) blank() *Flow {
+	n := len(t.free)
+	if n == 0 {
+		return &Flow{}
+	}
+	f := t.free[n-1]
+	t.free = t.free[:n-1]
 	return f
 }
 
@@ -309,16 +317,13 @@ func (t *Table) handOver(f *Flow) {
 	}
 }
 
-// maxFree bounds how many flows wait to be used again.
-const maxFree = 1 << 10
-
 // recycle makes a flow ready to be another.
 func (t *Table) recycle(f *Flow) {
 	for _, d := range []*Direction{&f.ToServer, &f.ToClient} {
 		t.rooms.release(d.stream.window)
 		t.rooms.release(d.datagrams.window)
 	}
-	if len(t.free) < maxFree {
+	if t.live.n+t.over.n+len(t.free) < t.limits.Flows {
 		f.reset()
 		t.free = append(t.free, f)
 	}

@@ -28,9 +28,10 @@ func hint(err error, format string, args ...any) error {
 }
 
 // Run runs the command line and returns the exit code: 0 if it did what was
-// asked, 1 if what it checks did not hold, 2 if it was used wrongly or failed.
+// asked, 1 if what it checks did not hold, 2 if it was used wrongly or failed, 3 if
+// too little was seen to say whether it holds.
 func Run(ctx context.Context, version string, args []string, stdout, stderr io.Writer) int {
-	root := command(version)
+	root := command(version, args)
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
@@ -40,6 +41,9 @@ func Run(ctx context.Context, version string, args []string, stdout, stderr io.W
 	}
 	if _, failed := errors.AsType[checkFailed](err); failed {
 		return 1
+	}
+	if _, unsure := errors.AsType[inconclusive](err); unsure {
+		return 3
 	}
 	fmt.Fprintln(stderr, "error:", err)
 	if h, ok := errors.AsType[hinted](err); ok {
@@ -53,7 +57,11 @@ func Run(ctx context.Context, version string, args []string, stdout, stderr io.W
 // checkFailed is returned by a command that has already said what did not hold.
 type checkFailed struct{ error }
 
-func command(version string) *cobra.Command {
+// inconclusive is returned by a command that has already said why it cannot say.
+type inconclusive struct{ error }
+
+// command is the command line; args are what was typed, for reports to repeat.
+func command(version string, args []string) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "sealmesh",
 		Short: "Seal every connection between workloads, and prove it from the wire",
@@ -71,6 +79,7 @@ Begin with "sealmesh demo": two nodes, real programs, a capture before and after
 	})
 	root.AddCommand(
 		demoCommand(),
+		verifyCommand(args),
 		upCommand(),
 		downCommand(),
 		statusCommand(),

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"unicode/utf8"
 
 	"github.com/sealmesh/sealmesh/internal/verify"
@@ -54,14 +55,19 @@ func writeJSON(w *bufio.Writer, d *Document) error {
 	return err
 }
 
-// marshal indents a value by two blanks for each level, below a prefix.
+// pairs are two numbers on lines of their own. No string holds such: a line break
+// in one is escaped.
+var pairs = regexp.MustCompile(`\[\n *(\d+),\n *(\d+)\n *\]`)
+
+// marshal indents a value by two blanks for each level, below a prefix, and leaves
+// two numbers on one line.
 func marshal(v any, prefix string) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	e.SetIndent(prefix, "  ")
 	err := e.Encode(v)
-	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
+	return pairs.ReplaceAll(bytes.TrimSuffix(b.Bytes(), []byte("\n")), []byte("[$1, $2]")), err
 }
 
 // writePlain writes JSON with every character escaped that clean would escape:

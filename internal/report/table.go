@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -76,6 +77,9 @@ func (p *page) layout(edges []*Edge) (columns []*column, detailed bool) {
 	flows := &column{title: "FLOWS", cell: func(e *Edge) string { return count(e.Flows) }, right: true}
 	bytes := &column{title: "BYTES", cell: func(e *Edge) string { return size(e.Bytes[0] + e.Bytes[1]) }, right: true}
 	columns = []*column{client, server, sealed, cipher, group, flows, bytes}
+	if !slices.ContainsFunc(edges, func(e *Edge) bool { return e.Cipher != "" || e.Group != "" }) {
+		columns = []*column{client, server, sealed, flows, bytes}
+	}
 	for _, c := range columns {
 		c.width = utf8.RuneCountInString(c.title)
 		for _, e := range edges {

@@ -54,7 +54,7 @@ func tlsWords(e *Edge) string {
 func verdictWords(r verify.Result) (headline, meaning string) {
 	switch r {
 	case verify.Sealed:
-		return "Sealed", "Every flow that carried anything was encrypted on the wire, or is exempt for the reason given."
+		return "Sealed", "Every flow with payload was encrypted on the wire, or is exempt for a reason."
 	case verify.Leaked:
 		return "Plaintext found", "At least one flow could be read on the wire."
 	case verify.Violated:
@@ -85,9 +85,9 @@ func (f fact) String() string { return count(f.Count) + " " + f.Name }
 // where there is something to say.
 func facts(c verify.Coverage) []fact {
 	all := []fact{
-		{"packets", int64(c.Packets), false},
+		{plural(c.Packets, "packet"), int64(c.Packets), false},
 		{"dropped", int64(c.Dropped), true},
-		{"flows", int64(c.Flows), false},
+		{plural(c.Flows, "flow"), int64(c.Flows), false},
 		{"begun before the capture", int64(c.Midstream), false},
 		{"seen one way only", int64(c.OneWay), false},
 	}
@@ -96,9 +96,9 @@ func facts(c verify.Coverage) []fact {
 		{"given up early, to bound memory", int64(c.Evicted), true},
 		{"not listed, too many", int64(c.Unlisted), true},
 		{"listed without details", int64(c.Shortened), false},
-		{"packets that could not be read", int64(c.Undecoded), true},
-		{"fragments without their others", int64(c.Fragments), true},
-		{"packets other than IP, not judged", int64(c.NotIP), false},
+		{plural(c.Undecoded, "packet") + " that could not be read", int64(c.Undecoded), true},
+		{plural(c.Fragments, "fragment") + " without the others", int64(c.Fragments), true},
+		{plural(c.NotIP, "packet") + " other than IP, not judged", int64(c.NotIP), false},
 	} {
 		if f.Count > 0 {
 			all = append(all, f)
@@ -136,13 +136,19 @@ func count[N int | int64](n N) string {
 	return digits
 }
 
-// countFlows is a number of flows.
-func countFlows(n int) string {
+// plural is the form of a word that goes with a number.
+func plural(n int, word string) string {
 	if n == 1 {
-		return "1 flow"
+		return word
 	}
-	return count(n) + " flows"
+	return word + "s"
 }
+
+// countOf is a number with what it counts.
+func countOf(n int, word string) string { return count(n) + " " + plural(n, word) }
+
+// countFlows is a number of flows.
+func countFlows(n int) string { return countOf(n, "flow") }
 
 // size is bytes as a person reads them.
 func size(n int64) string {

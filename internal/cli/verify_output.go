@@ -1,0 +1,169 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/sealmesh/sealmesh/internal/report"
+)
+
+// reportFormat is the format of a report, as a flag.
+type reportFormat report.Format
+
+// String, Set and Type make reportFormat a flag.
+func (f *reportFormat) String() string { return string(*f) }
+
+// Type is what the help calls the value.
+func (f *reportFormat) Type() string { return "format" }
+
+// Set takes a value from the command line.
+func (f *reportFormat) Set(s string) error {
+	parsed, err := report.ParseFormat(s)
+	if err == nil {
+		*f = reportFormat(parsed)
+	}
+	return err
+}
+
+// hashes reports whether the format says which files were read, by their content.
+func (f *reportFormat) hashes() bool {
+	return report.Format(*f) == report.HTML || report.Format(*f) == report.SARIF
+}
+
+func formatNames() []string {
+	names := make([]string, len(report.Formats))
+	for i, f := range report.Formats {
+		names[i] = string(f)
+	}
+	return names
+}
+
+// output is where a report goes: to w, or to a file that appears when it is whole.
+type output struct {
+	w      io.Writer
+	format report.Format
+	style  report.Style
+	path   string
+	file   *os.File
+}
+
+// openOutput opens the output, so that a report is not made for nothing.
+func (o *verifyOptions) openOutput(stdout io.Writer) (*output, error) {
+	out := &output{w: stdout, format: report.Format(o.format), path: o.out}
+	if o.out != "" {
+		dir, name := filepath.Split(o.out)
+		if dir == "" {
+			dir = "."
+		}
+		var err error
+		if out.file, err = os.CreateTemp(dir, "."+name+".*"); err != nil {
+			return nil, fmt.Errorf("--out %s: %v", o.out, err)
+		}
+		return out, nil
+	}
+	f, ok := stdout.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return out, nil
+	}
+	if out.format == report.HTML {
+		return nil, hint(errors.New("-o html: standard output is a terminal"), "write the page to a file: --out report.html")
+	}
+	out.style.Color = colorful(stdout)
+	if width, _, err := term.GetSize(int(f.Fd())); err == nil {
+		out.style.Width = width
+	}
+	return out, nil
+}
+
+// write writes the report. If it goes to a file, w is told the verdict.
+func (o *output) write(d *report.Document) error {
+	if o.file == nil {
+		return report.Write(o.w, o.format, d, o.style)
+	}
+	if err := report.Write(o.file, o.format, d, o.style); err != nil {
+		return err
+	}
+	err := errors.Join(o.file.Chmod(0o644), o.file.Close(), os.Rename(o.file.Name(), o.path))
+	if err != nil {
+		return fmt.Errorf("--out %s: %v", o.path, err)
+	}
+	fmt.Fprintln(o.w, report.Line(d)+"; the report is in "+o.path)
+	o.file = nil
+	return nil
+}
+
+// discard takes away a file that did not become whole.
+func (o *output) discard() {
+	if o.file != nil {
+		o.file.Close()
+		_ = os.Remove(o.file.Name())
+	}
+}
+
+// progress is a line on a terminal that says how far a command is.
+type progress struct {
+	packets atomic.Int64
+	quit    chan struct{}
+	done    sync.WaitGroup
+}
+
+// startProgress shows how it stands once a second, if w is a terminal.
+func startProgress(w io.Writer, status func() string) *progress {
+	p := &progress{quit: make(chan struct{})}
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return p
+	}
+	p.done.Go(func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				fmt.Fprintf(w, "\r\x1b[K%s", p.line(status()))
+			case <-p.quit:
+				fmt.Fprint(w, "\r\x1b[K")
+				return
+			}
+		}
+	})
+	return p
+}
+
+func (p *progress) line(status string) string {
+	line := fmt.Sprintf("%d packets", p.packets.Load())
+	if status != "" {
+		line += ", " + status
+	}
+	return line
+}
+
+// packet counts one.
+func (p *progress) packet() { p.packets.Add(1) }
+
+// stop takes the line away.
+func (p *progress) stop() {
+	close(p.quit)
+	p.done.Wait()
+}
+
+// shellLine is words as a shell reads them back.
+func shellLine(words []string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = w
+		if w == "" || strings.Trim(w, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_=+,./:@%") != "" {
+			quoted[i] = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(quoted, " ")
+}

@@ -44,7 +44,7 @@ func classOf(f *verify.Finding) Class {
 		return Leaks
 	case f.Verdict == verify.Silent:
 		return Quiet
-	case len(f.Weak) > 0, !f.Verdict.Seals(), slices.Contains(f.Notes, noteUnattested), slices.Contains(f.Notes, noteDisagree):
+	case f.Doubtful() || !f.Verdict.Seals():
 		return Doubtful
 	}
 	return Holds
@@ -78,6 +78,7 @@ type edgeKey struct {
 	Handshake, QUIC         string
 	Weak, Exempt, Violates  string
 	Vantage, Overlay        string
+	Unattested              bool
 	attested                verify.Attestation
 }
 
@@ -125,7 +126,7 @@ func keyOf(f *verify.Finding) edgeKey {
 		Class: classOf(f), Client: hostOf(f.Src), Server: f.Dst, Proto: f.Proto,
 		Verdict: f.Verdict, Seal: f.Seal, Protocol: f.Protocol,
 		Weak: strings.Join(f.Weak, "; "), Exempt: f.Exempt, Violates: f.Violates,
-		Vantage: f.Vantage, Overlay: f.Overlay,
+		Vantage: f.Vantage, Overlay: f.Overlay, Unattested: f.Unattested(),
 	}
 	if t := f.TLS; t != nil {
 		k.Version, k.Cipher, k.Group, k.QUIC = t.Version, t.Cipher, t.Group, t.QUICVersion
@@ -250,7 +251,7 @@ func compare(a, b *Edge) int {
 		cmp.Compare(a.Weak, b.Weak), cmp.Compare(a.Exempt, b.Exempt), cmp.Compare(a.Violates, b.Violates),
 		cmp.Compare(a.Vantage, b.Vantage), cmp.Compare(a.Overlay, b.Overlay),
 		cmp.Compare(a.attested.Client, b.attested.Client), cmp.Compare(a.attested.Server, b.attested.Server),
-		cmp.Compare(a.attested.By, b.attested.By),
+		cmp.Compare(a.attested.By, b.attested.By), compareBools(a.Unattested, b.Unattested),
 	)
 }
 
@@ -272,4 +273,14 @@ func endOf(s string) netip.AddrPort {
 		return netip.AddrPort{}
 	}
 	return netip.AddrPortFrom(a, 0)
+}
+
+func compareBools(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
 }

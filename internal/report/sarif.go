@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"net/url"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/sealmesh/sealmesh/internal/verify"
@@ -180,15 +179,15 @@ func sarifEdge(d *Document, e *Edge) []sarifResult {
 		add(ruleExpectation)
 	case e.Verdict == verify.Plaintext:
 		add(rulePlaintext)
-	case e.Weak != "":
+	case e.Weak != "" && e.Class == Doubtful:
 		add(ruleWeak)
 	case !e.Verdict.Seals() && e.Verdict != verify.Silent:
 		add(ruleInconclusive)
 	}
-	if slices.Contains(e.Notes.Kept, noteUnattested) {
+	if e.Unattested {
 		add(ruleUnattested)
 		last := &all[len(all)-1]
-		last.Message.Text = clean(e.Client + " → " + e.Server + protoName(e) + ": " + noteUnattested)
+		last.Message.Text = clean(e.Client + " → " + e.Server + protoName(e) + ": claims to be sealed by proxies, and none attests it")
 	}
 	return all
 }

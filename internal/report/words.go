@@ -187,13 +187,6 @@ func tallyLine(edges []*Edge) string {
 	return cmp.Or(strings.Join(words, ", "), "none")
 }
 
-// How verify notes what takes away from a seal: the flow claims to be sealed by
-// proxies and none attests it, or those that do name different identities.
-const (
-	noteUnattested = "claims to be a lane, and no proxy attests it"
-	noteDisagree   = "the proxies at its ends name different identities"
-)
-
 // Line is a judgement in one line.
 func Line(d *Document) string {
 	headline, _ := verdictWords(d.Result)

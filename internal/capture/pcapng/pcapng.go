@@ -242,11 +242,9 @@ func (w *Writer) Statistics(s Statistics) error {
 	b.optionTime(2, s.Start)
 	b.optionTime(3, s.End)
 	b.option64(4, s.Received)
-	// isb_ifdrop is what Wireshark shows and dumpcap writes for drops of the
-	// kernel's buffer; isb_osdrop is what the format calls them. They are the same
-	// packets.
+	// The kernel's buffer was full: isb_osdrop by the letter of the format, but
+	// isb_ifdrop is what dumpcap writes and Wireshark shows. Readers may add the two.
 	b.option64(5, s.Dropped)
-	b.option64(7, s.Dropped)
 	return b.end()
 }
 

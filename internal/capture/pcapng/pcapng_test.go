@@ -17,6 +17,8 @@ import (
 	"github.com/gopacket/gopacket/layers"
 	"github.com/gopacket/gopacket/pcapgo"
 	"pgregory.net/rapid"
+
+	"github.com/sealmesh/sealmesh/internal/capture"
 )
 
 // shop is a head with a workload of two addresses and a node.
@@ -284,5 +286,27 @@ func TestRingIsValidated(t *testing.T) {
 		if _, err := Create(filepath.Join(t.TempDir(), "x.pcapng"), shop, r, nil); err == nil {
 			t.Errorf("%+v: taken", r)
 		}
+	}
+}
+
+// What our own reader counts is what was written.
+func TestOwnReaderFindsTheDrops(t *testing.T) {
+	var buf bytes.Buffer
+	w, err := Stream(&buf, shop, func() []Statistics {
+		return []Statistics{{Interface: 0, Start: began, End: began, Received: 12, Dropped: 5}, {Interface: 1, Start: began, End: began, Dropped: 2}}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := datagram(t, "hello")
+	if err := errors.Join(w.Packet(&Packet{Time: began, Data: data, Length: len(data)}), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	file, err := capture.Read(&buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if file.Counts.Dropped != 7 || file.Counts.Packets != 1 {
+		t.Errorf("read %+v", file.Counts)
 	}
 }

@@ -29,6 +29,9 @@ import (
 // Window is how many bytes of each direction of a flow are kept.
 const Window = 16 << 10
 
+// MaxWindow is the most that Limits.Keep may ask for.
+const MaxWindow = 16 << 20
+
 // File is what one capture file holds.
 type File struct {
 	// Flows in the order they began.
@@ -143,11 +146,10 @@ type Direction struct {
 	// Began and Ended: the SYN and the FIN were seen.
 	Began, Ended bool
 
-	// Of the two only one is in use. Stale: what they hold has changed since it
-	// was last turned into the above.
-	stream    stream
-	datagrams datagrams
-	stale     bool
+	// stream holds what was kept. Stale: it has changed since it was last turned
+	// into the above.
+	stream stream
+	stale  bool
 }
 
 // Chunk is a run of bytes without a gap, or one datagram.
@@ -165,13 +167,17 @@ type Chunk struct {
 }
 
 // mark says which packet brought the bytes from an offset on: the offset, which
-// is within the window, in the upper 16 bits, and the packet's number below.
+// is at most MaxWindow, in the upper 25 bits, and the packet's number below.
 type mark uint64
 
-func markOf(offset, packet int) mark { return mark(offset)<<48 | mark(packet)&(1<<48-1) }
+const packetBits = 39
 
-func (m mark) offset() int { return int(m >> 48) }
-func (m mark) packet() int { return int(m & (1<<48 - 1)) }
+func markOf(offset, packet int) mark {
+	return mark(offset)<<packetBits | mark(packet)&(1<<packetBits-1)
+}
+
+func (m mark) offset() int { return int(m >> packetBits) }
+func (m mark) packet() int { return int(m & (1<<packetBits - 1)) }
 
 // Start is the direction's beginning: the bytes from the very first one up to
 // the first gap. It is empty if the beginning was not seen.

@@ -8,55 +8,42 @@ const (
 	maxDatagrams  = 512
 )
 
-// datagrams keeps the datagrams of one direction.
-type datagrams struct {
-	window []byte
-	kept   []datagram
-}
+// A stream keeps datagrams in the same places as segments, to take up no room of
+// its own: the window holds one behind the other; the marks say where each begins
+// in it, and its packet; the spans say how much was sent before, and how many
+// bytes of it were cut off.
 
-// datagram is one that is kept.
-type datagram struct {
-	offset int64 // bytes sent before it
-	packet int
-	from   int32 // in the window, up to where the next begins
-	cut    int32
-}
-
-func (ds *datagrams) reset() { *ds = datagrams{window: ds.window[:0], kept: ds.kept[:0]} }
-
-// room is how many bytes the datagrams take up.
-func (ds *datagrams) room() int { return cap(ds.window) + 24*cap(ds.kept) }
-
-// add keeps a datagram, or as much of it as there is room for. It reports
+// keepDatagram keeps as much of a datagram as there is room for. It reports
 // whether it did.
-func (ds *datagrams) add(p *packet, offset int64, rooms *rooms) bool {
-	data, used := p.payload, len(ds.window)
-	length := len(data)
+func (s *stream) keepDatagram(p *packet, sent int64, rooms *rooms) bool {
+	used, length := len(s.window), len(p.payload)
 	switch {
-	case length == 0 || len(ds.kept) == maxDatagrams:
+	case length == 0 || len(s.marks) == maxDatagrams:
 		return false
 	case used+length <= Window:
-	case len(ds.kept) < manyDatagrams:
+	case len(s.marks) < manyDatagrams:
 		length = max(min(length, datagramBytes), min(length, Window-used))
 	case used < Window:
 		length = Window - used
 	default:
 		return false
 	}
-	ds.window = rooms.grow(ds.window, used+length)
-	copy(ds.window[used:], data[:length])
-	ds.kept = append(ds.kept, datagram{offset: offset, packet: p.number, from: int32(used), cut: int32(int64(len(data)-length) + p.cut)})
+	s.window = rooms.grow(s.window, used+length)
+	copy(s.window[used:], p.payload[:length])
+	s.marks = append(s.marks, markOf(used, p.number))
+	s.spans = append(s.spans, span{from: sent, to: int64(len(p.payload)-length) + p.cut})
 	return true
 }
 
-// chunks appends the datagrams.
-func (ds *datagrams) chunks(all []Chunk) []Chunk {
-	for i, k := range ds.kept {
-		to := len(ds.window)
-		if i+1 < len(ds.kept) {
-			to = int(ds.kept[i+1].from)
+// datagrams appends the datagrams.
+func (s *stream) datagrams(all []Chunk) []Chunk {
+	for i, m := range s.marks {
+		to := len(s.window)
+		if i+1 < len(s.marks) {
+			to = s.marks[i+1].offset()
 		}
-		all = append(all, Chunk{Offset: int(k.offset), Data: ds.window[k.from:to:to], Cut: int(k.cut), packet: k.packet})
+		sent, cut := s.spans[i].from, s.spans[i].to
+		all = append(all, Chunk{Offset: int(sent), Data: s.window[m.offset():to:to], Cut: int(cut), packet: m.packet()})
 	}
 	return all
 }

@@ -10,7 +10,6 @@ type state struct {
 	key     key
 	scope   *scope
 	reverse *scope // of the other direction, where overlays number it otherwise
-	client  end
 	// forward: the client is the first of the key's two ends.
 	forward    bool
 	queue      *queue
@@ -24,10 +23,8 @@ func (f *Flow) reset() {
 	*f = Flow{ToServer: up.emptied(), ToClient: down.emptied()}
 }
 
-func (d *Direction) emptied() Direction {
-	e := Direction{Chunks: small(d.Chunks, 8)}
+func (d *Direction) emptied() (e Direction) {
 	e.stream.spans, e.stream.marks = small(d.stream.spans, 16), small(d.stream.marks, 64)
-	e.datagrams.kept = small(d.datagrams.kept, 16)
 	return e
 }
 
@@ -36,12 +33,8 @@ func small[T any](s []T, n int) []T {
 	if cap(s) > n {
 		return nil
 	}
-	clear(s[:cap(s)])
 	return s[:0]
 }
-
-// room is how many bytes a direction takes up.
-func (d *Direction) room() int { return d.stream.room() + d.datagrams.room() }
 
 // addSegment counts a segment of this direction and keeps its bytes. It reports
 // whether there were any.
@@ -80,7 +73,7 @@ func (d *Direction) acknowledge(p *packet) {
 // addDatagram counts a datagram of this direction and keeps it. It reports
 // whether it did.
 func (d *Direction) addDatagram(p *packet, rooms *rooms) (stored bool) {
-	stored = d.datagrams.add(p, d.Bytes, rooms)
+	stored = d.stream.keepDatagram(p, d.Bytes, rooms)
 	d.stale = d.stale || stored
 	d.Packets++
 	d.Bytes += int64(len(p.payload)) + p.cut
@@ -98,7 +91,7 @@ func (f *Flow) render() {
 		if f.Proto == TCP {
 			d.Chunks, d.Missing = d.stream.chunks(d.Chunks[:0]), d.stream.missing()
 		} else {
-			d.Chunks = d.datagrams.chunks(d.Chunks[:0])
+			d.Chunks = d.stream.datagrams(d.Chunks[:0])
 		}
 	}
 }
@@ -108,7 +101,7 @@ func (f *Flow) Clone() *Flow {
 	c := *f
 	c.state = state{}
 	for _, d := range [...]*Direction{&c.ToServer, &c.ToClient} {
-		d.stream, d.datagrams, d.stale = stream{}, datagrams{}, false
+		d.stream, d.stale = stream{}, false
 		d.Chunks = slices.Clone(d.Chunks)
 		for i := range d.Chunks {
 			d.Chunks[i].Data = bytes.Clone(d.Chunks[i].Data)

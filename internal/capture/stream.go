@@ -16,7 +16,8 @@ type stream struct {
 
 	spans []span // bytes that are in the file, ascending, never touching
 
-	window []byte // the first bytes, up to Window
+	wide   int    // how many bytes to keep, if more than Window
+	window []byte // the first of them
 	marks  []mark // who brought them
 }
 
@@ -56,8 +57,8 @@ func (s *stream) write(offset int64, data []byte, packet int, rooms *rooms) (con
 	if len(data) == 0 {
 		return false
 	}
-	if offset < Window {
-		conflict = s.keep(int(offset), data[:min(int64(len(data)), Window-offset)], packet, rooms)
+	if limit := int64(max(Window, s.wide)); offset < limit {
+		conflict = s.keep(int(offset), data[:min(int64(len(data)), limit-offset)], packet, rooms)
 	}
 	end := offset + int64(len(data))
 	s.top = max(s.top, end)

@@ -14,6 +14,9 @@ type Limits struct {
 	Flows int
 	// Bytes kept of them: 32 MiB.
 	Bytes int64
+	// Keep says, of a flow that begins, how many bytes of each direction to keep, up
+	// to MaxWindow; Window of every flow if it is nil.
+	Keep func(*Flow) int
 }
 
 // What a table does unless told otherwise. Lingering flows have ended, but late
@@ -36,7 +39,7 @@ const (
 //	              ▼                                                 ▼ or a new SYN
 //	            done(evicted)                                     done
 //
-// Memory: at most Limits.Flows of 640 bytes, Limits.Bytes of what they said, the
+// Memory: at most Limits.Flows of 640 bytes each, Limits.Bytes of what they said, the
 // fragments (4 MiB), and a few MiB of what waits to be used again.
 type Table struct {
 	limits Limits
@@ -52,9 +55,11 @@ type Table struct {
 	room    int64 // bytes that live and over hold
 	last    *Flow
 
-	rooms rooms
-	free  []*Flow
-	gone  gone
+	rooms    rooms
+	free     []*Flow
+	gone     gone
+	rendered *Flow // has the chunks
+	chunks   [2][]Chunk
 
 	counts Counts
 	unread map[reason]int
@@ -123,9 +128,30 @@ const maxReasons = 64
 // far as it has come. It may be read until the next Add.
 func (t *Table) Last() *Flow {
 	if t.last != nil {
-		t.last.render()
+		t.render(t.last)
 	}
 	return t.last
+}
+
+// render makes the chunks of a flow. There is one place for chunks, which the
+// flow before it gives up, unless flows are kept.
+func (t *Table) render(f *Flow) {
+	if f != t.rendered && !t.keep {
+		t.unrender()
+		f.ToServer.Chunks, f.ToClient.Chunks = t.chunks[0], t.chunks[1]
+		f.ToServer.stale, f.ToClient.stale = true, true
+		t.rendered = f
+	}
+	f.render()
+}
+
+// unrender takes the chunks back from the flow that has them.
+func (t *Table) unrender() {
+	if f := t.rendered; f != nil {
+		t.chunks = [2][]Chunk{f.ToServer.Chunks[:0], f.ToClient.Chunks[:0]}
+		f.ToServer.Chunks, f.ToClient.Chunks = nil, nil
+		t.rendered = nil
+	}
 }
 
 // Close hands over what is left, in order of Number. The table is empty then.
@@ -156,7 +182,7 @@ func (t *Table) add(p *packet) {
 	s := t.scopes.of(t.decoder.vantage, &p.path)
 	k, forward := keyOf(p, s.id)
 	f := t.find(&k, s, forward)
-	if f != nil && p.proto == protoTCP && f.reopenedBy(p) {
+	if f != nil && p.proto == protoTCP && f.reopenedBy(p, forward) {
 		t.handOver(f)
 		f, s = nil, t.scopes.of(t.decoder.vantage, &p.path) // the old one may have been the flow's alone
 		k.scope = s.id
@@ -199,8 +225,14 @@ func (t *Table) begin(p *packet, k *key, s *scope, forward bool) *Flow {
 	t.number++
 	f.Number, f.Proto, f.First = t.number, protos[p.proto], p.at
 	f.Vantage, f.Overlay = s.vantage, s.overlay
-	f.orient(p)
-	f.state.key, f.state.scope, f.state.forward = *k, s, forward == (f.state.client == p.src)
+	sent := f.orient(p)
+	f.state.key, f.state.scope, f.state.forward = *k, s, forward == sent
+	if t.limits.Keep != nil {
+		wide := min(t.limits.Keep(f), MaxWindow)
+		for _, d := range [...]*Direction{&f.ToServer, &f.ToClient} {
+			d.stream.wide, d.datagrams.wide = wide, wide
+		}
+	}
 	s.flows++
 	t.flows[*k] = f
 	if s.any != 0 {
@@ -224,35 +256,34 @@ func (t *Table) blank() *Flow {
 	return f
 }
 
-// orient decides who the client is.
-func (f *Flow) orient(p *packet) {
-	client, server := p.src, p.dst
+// orient decides who the client is. It reports whether the packet's sender is.
+func (f *Flow) orient(p *packet) (sent bool) {
+	client, server := &p.src, &p.dst
 	if p.proto == protoTCP {
 		f.Opened = p.has(flagSYN)
 		answer := p.has(flagSYN) && p.has(flagACK)
 		guess := !p.has(flagSYN) && p.src.port < p.dst.port
-		if answer || guess {
-			client, server = server, client
-		}
+		sent = !answer && !guess
 	} else {
 		f.Opened = p.request
-		if p.reply {
-			client, server = server, client
-		}
+		sent = !p.reply
 	}
-	f.state.client = client
+	if !sent {
+		client, server = server, client
+	}
 	f.Client, f.Server = client.addrPort(), server.addrPort()
 	if client.family == familyMAC {
 		f.ClientMAC, f.ServerMAC = [6]byte(client.addr[:6]), [6]byte(server.addr[:6])
 	}
+	return sent
 }
 
 // reopenedBy reports whether p opens a new connection between the ends of f.
-func (f *Flow) reopenedBy(p *packet) bool {
+func (f *Flow) reopenedBy(p *packet, forward bool) bool {
 	if !p.has(flagSYN) || p.has(flagACK) {
 		return false
 	}
-	again := f.ToServer.Began && p.src == f.state.client && f.ToServer.stream.base == p.seq+1
+	again := f.ToServer.Began && forward == f.state.forward && f.ToServer.stream.base == p.seq+1
 	return !again
 }
 
@@ -277,7 +308,7 @@ func (t *Table) touch(f *Flow) {
 
 // measure takes the room of a flow into account.
 func (t *Table) measure(f *Flow) {
-	room := f.ToServer.room() + f.ToClient.room()
+	room := f.ToServer.stream.room() + f.ToClient.stream.room()
 	t.room += int64(room - f.state.room)
 	f.state.room = room
 }
@@ -310,9 +341,10 @@ func (t *Table) handOver(f *Flow) {
 	f.state.queue.remove(f)
 	t.room -= int64(f.state.room)
 	t.gone.add(f)
-	f.render()
+	t.render(f)
 	t.done(f)
 	if !t.keep {
+		t.unrender()
 		t.recycle(f)
 	}
 }
@@ -321,7 +353,6 @@ func (t *Table) handOver(f *Flow) {
 func (t *Table) recycle(f *Flow) {
 	for _, d := range []*Direction{&f.ToServer, &f.ToClient} {
 		t.rooms.release(d.stream.window)
-		t.rooms.release(d.datagrams.window)
 	}
 	if t.live.n+t.over.n+len(t.free) < t.limits.Flows {
 		f.reset()

@@ -1,0 +1,215 @@
+package capture
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/gopacket/gopacket/layers"
+)
+
+// clientOf is one of many clients.
+func clientOf(i int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 1000)
+}
+
+// after sets when a packet came.
+func (p packet) after(d time.Duration) packet {
+	p.at = time.Unix(1, 0).Add(d)
+	return p
+}
+
+func datagramFrom(src, dst netip.AddrPort, data string) packet {
+	return packet{proto: protoUDP, src: endOf(src), dst: endOf(dst), payload: []byte(data), at: time.Unix(1, 0)}
+}
+
+func TestTheLongestIdleFlowsMakeRoom(t *testing.T) {
+	var packets []packet
+	for i := range 10 {
+		packets = append(packets, from(clientOf(i), server, "S", 1, ""))
+		packets = append(packets, from(clientOf(0), server, "", 2, "x")) // never idle
+	}
+	var order []int
+	table := NewTable(Limits{Flows: 4}, func(f *Flow) { order = append(order, f.Number) })
+	for _, p := range packets {
+		table.add(&p)
+		if table.live.n > 4 || len(table.flows) > 4 {
+			t.Fatalf("%d flows are live, %d are in the map", table.live.n, len(table.flows))
+		}
+	}
+	counts := table.Close()
+	if want := []int{2, 3, 4, 5, 6, 7, 1, 8, 9, 10}; !slices.Equal(order, want) || counts.Evicted != 6 {
+		t.Errorf("handed over in the order %v, want %v; %d evicted", order, want, counts.Evicted)
+	}
+	if table.room != 0 || len(table.flows) != 0 {
+		t.Errorf("%d bytes and %d entries are left", table.room, len(table.flows))
+	}
+}
+
+func TestBytesAreBounded(t *testing.T) {
+	var packets []packet
+	data := string(make([]byte, 4000))
+	for i := range 100 {
+		packets = append(packets, from(clientOf(i), server, "S", 1, ""), from(clientOf(i), server, "", 2, data), datagramFrom(clientOf(i), server, data))
+	}
+	table := NewTable(Limits{Bytes: 100_000}, func(*Flow) {})
+	for _, p := range packets {
+		table.add(&p)
+		if table.room > 100_000 || table.rooms.total > 130_000 {
+			t.Fatalf("%d bytes in use, %d made", table.room, table.rooms.total)
+		}
+	}
+	if table.counts.Evicted == 0 {
+		t.Error("nothing was evicted")
+	}
+}
+
+func TestAFlowThatIsEvictedGoesOnAsAnother(t *testing.T) {
+	flows, counts := limited(Limits{Flows: 1}, up("S", 1, ""), up("", 2, "one"), from(clientOf(1), server, "S", 1, ""), up("", 5, "two"))
+	if len(flows) != 3 || !flows[0].Evicted || flows[2].Continues != 1 || flows[2].Opened || counts.Evicted != 2 {
+		t.Fatalf("%d flows, %d evicted", len(flows), counts.Evicted)
+	}
+	if got := texts(flows[2].ToServer.Chunks); !equal(got, []string{"two"}) || flows[2].ToServer.Start() != nil {
+		t.Errorf("goes on with %q", got)
+	}
+}
+
+func TestWhatHasEndedLingersAndIsHandedOver(t *testing.T) {
+	closed := []packet{
+		up("S", 1, ""), down("S", 100, "").acking(2), up("", 2, "hi").acking(101),
+		up("F", 4, "").acking(101), down("F", 101, "").acking(5), up("", 5, "").acking(102),
+	}
+	tick := from(clientOf(1), server, "", 1, "").after(lingering + time.Second)
+	late := up("", 5, "").acking(102)
+	reset := []packet{up("S", 1, ""), down("R", 0, "").acking(2)}
+	for _, tc := range []struct {
+		name    string
+		packets []packet
+		flows   int // all, with the one of the tick
+		late    int
+	}{
+		{"closed", closed, 1, 0},
+		{"closed, then time goes by", append(slices.Clone(closed), tick), 2, 0},
+		{"a late acknowledgement, at once", append(slices.Clone(closed), late, tick), 2, 0},
+		{"a late acknowledgement, after a while", append(slices.Clone(closed), tick, late), 2, 1},
+		{"a late segment with payload is never passed over", append(slices.Clone(closed), tick, up("", 2, "hi")), 3, 0},
+		{"reset", append(slices.Clone(reset), tick, down("R", 0, "").acking(2)), 2, 1},
+		{"reset, and opened again", append(slices.Clone(reset), up("S", 99, ""), up("", 100, "x")), 2, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			flows, counts := limited(Limits{}, tc.packets...)
+			if len(flows) != tc.flows || counts.Late != tc.late || counts.Evicted != 0 {
+				t.Errorf("%d flows, %d late, %d evicted", len(flows), counts.Late, counts.Evicted)
+			}
+		})
+	}
+	table := NewTable(Limits{}, func(*Flow) {})
+	for _, p := range append(slices.Clone(closed), tick) {
+		table.add(&p)
+	}
+	if table.over.n != 0 || table.live.n != 1 {
+		t.Errorf("%d flows are over, %d live", table.over.n, table.live.n)
+	}
+}
+
+func TestDatagramsThatRestMakeRoomUnnoticed(t *testing.T) {
+	flows, counts := limited(Limits{Flows: 1}, datagramFrom(client, server, "a"), datagramFrom(clientOf(1), server, "b").after(resting))
+	if len(flows) != 2 || flows[0].Evicted || counts.Evicted != 0 {
+		t.Errorf("%d flows, %d evicted", len(flows), counts.Evicted)
+	}
+}
+
+func TestWhoSpeaksFirstInDatagrams(t *testing.T) {
+	flows := assembled(datagramFrom(server, client, "one"), datagramFrom(client, server, "two"), datagramFrom(server, client, "three"))
+	f := flows[0]
+	if len(flows) != 1 || f.Client != server || f.Proto != UDP || f.Opened || !equal(texts(f.ToServer.Chunks), []string{"one", "three"}) {
+		t.Errorf("%d flows, the first %+v", len(flows), f)
+	}
+	if c := f.ToServer.Chunks[1]; c.Offset != 3 || c.Packet(0) != 3 {
+		t.Errorf("offset %d, packet %d", c.Offset, c.Packet(0))
+	}
+	reply := packet{proto: protoICMP, src: endOf(server), dst: endOf(client), reply: true, payload: []byte("x")}
+	if f := assembled(reply)[0]; f.Client.Addr() != client.Addr() || f.Proto != ICMP {
+		t.Errorf("a reply alone: client %s", f.Client)
+	}
+}
+
+func TestTheSameFlowOnTwoVantagesIsTwo(t *testing.T) {
+	data := hello4(t)
+	var got []string
+	table := NewTable(Limits{}, func(f *Flow) { got = append(got, fmt.Sprintf("%d %s %d", f.Number, f.Vantage, f.ToServer.Packets)) })
+	for _, vantage := range []string{"n1", "n2", "n1", "n2"} {
+		table.Add(&Frame{Data: data, Length: len(data), Link: layers.LinkTypeRaw, Vantage: vantage})
+	}
+	table.Close()
+	if want := []string{"1 n1 2", "2 n2 2"}; !slices.Equal(got, want) {
+		t.Errorf("flows %q, want %q", got, want)
+	}
+}
+
+func TestTheLastFlowIsReadBeforeItsEnd(t *testing.T) {
+	table := NewTable(Limits{}, func(*Flow) {})
+	for i, p := range []packet{up("S", 1, ""), up("", 2, "one"), up("", 5, "two")} {
+		table.last = nil
+		table.add(&p)
+		f := table.Last()
+		if want := "onetwo"[:3*i]; string(f.ToServer.Start()) != want || f.Number != 1 {
+			t.Errorf("after packet %d: %q, want %q", i, f.ToServer.Start(), want)
+		}
+	}
+	kept := table.Last().Clone()
+	table.Close()
+	if string(kept.ToServer.Start()) != "onetwo" || kept.ToServer.Chunks[0].Packet(0) != 0 {
+		t.Errorf("the clone says %q", kept.ToServer.Start())
+	}
+	arp := make([]byte, 60)
+	binary.BigEndian.PutUint16(arp[12:], etherARP)
+	table.Add(&Frame{Data: arp, Length: 60, Link: layers.LinkTypeEthernet})
+	if table.Last() != nil {
+		t.Error("ARP has a flow")
+	}
+}
+
+// A million connections, each with a handshake and a few bytes, of which none
+// ever ends, take up no more than the first of them.
+func TestAMillionFlowsFitIntoMemory(t *testing.T) {
+	const flows = 1_000_000
+	seen := 0
+	table := NewTable(Limits{}, func(f *Flow) {
+		seen++
+		if f.Number != seen {
+			t.Fatalf("flow %d is handed over as number %d", f.Number, seen)
+		}
+	})
+	data := make([]byte, 100)
+	peak := uint64(0)
+	for i := range flows {
+		src := clientOf(i)
+		syn := from(src, server, "S", 1, "")
+		table.add(&syn)
+		p := from(src, server, "", 2, "")
+		p.payload = data
+		table.add(&p)
+		p = from(server, src, "", 2, "")
+		p.payload = data
+		table.add(&p)
+		if i%100_000 == 99_999 {
+			runtime.GC()
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			peak = max(peak, m.HeapAlloc)
+		}
+	}
+	counts := table.Close()
+	if seen != flows || counts.Evicted < flows-table.limits.Flows || counts.Evicted >= flows {
+		t.Errorf("%d flows seen, %d evicted", seen, counts.Evicted)
+	}
+	t.Logf("%d MB at most", peak>>20)
+	if peak > 120<<20 {
+		t.Errorf("%d MB in use", peak>>20)
+	}
+}

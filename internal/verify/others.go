@@ -2,6 +2,5 @@ package verify
 
 import "github.com/sealmesh/sealmesh/internal/capture"
 
-func judgeDTLS(*capture.Flow, Knowledge, *Finding) bool   { return false }
 func judgeIPsec(*capture.Flow, Knowledge, *Finding) bool  { return false }
 func judgeMACsec(*capture.Flow, Knowledge, *Finding) bool { return false }

@@ -36,6 +36,9 @@ func judgeTLS(f *capture.Flow, knows Knowledge, found *Finding) bool {
 func judgeRecords(f *capture.Flow, knows Knowledge, found *Finding, skipped [2]int) bool {
 	t := &tlsTalk{found: found, client: newSide(&f.ToServer, fromClient), server: newSide(&f.ToClient, fromServer)}
 	t.client.skipped, t.server.skipped = skipped[0], skipped[1]
+	if t.server.hello(tlswire.HelloClient) && !t.client.hello(tlswire.HelloClient) {
+		t.client, t.server = t.server, t.client // as FTP has it
+	}
 	began := f.ToServer.Began || f.ToClient.Began
 	switch {
 	case t.beginsSSL2():
@@ -83,6 +86,9 @@ func (t *tlsTalk) settle(f *capture.Flow, knows Knowledge) bool {
 	reason := t.found.Reason
 	rest := *f
 	rest.ToServer, rest.ToClient = t.client.remainder(), t.server.remainder()
+	if t.client.name == fromServer {
+		rest.ToServer, rest.ToClient = rest.ToClient, rest.ToServer
+	}
 	if len(rest.ToServer.Chunks)+len(rest.ToClient.Chunks) > 0 && judgeClear(&rest, knows, t.found) {
 		t.found.Reason = ""
 		return true
@@ -245,6 +251,7 @@ func (t *tlsTalk) completed(suite tlswire.Suite) (client, server []tlswire.Recor
 	if failed := c.failed() + s.failed(); failed != "" {
 		return nil, nil, fmt.Errorf("the handshake failed: %s", failed)
 	}
+	c.opens = true
 	check := func(s *tlsSide, _ int) ([]tlswire.Record, error) { return s.checkLegacy() }
 	hellosC, hellosS := 1, 1
 	if t.retried {

@@ -44,7 +44,7 @@ func (s *tlsSide) check13(hellos int, suite string) ([]tlswire.Record, error) {
 		return nil, errUnfinished
 	}
 	var sealed []tlswire.Record
-	length, early := 0, s.name == fromClient && hellos > 1 // early data that was refused
+	length, early := 0, s.opens && hellos > 1 // early data that was refused
 	for i, r := range s.records {
 		switch {
 		case r.Type == tlswire.TypeApplicationData && (r.Length < tlswire.MinSealed13-8 || r.Length > tlswire.MaxBody13):

@@ -66,6 +66,7 @@ type tlsSide struct {
 	name     string
 	d        *capture.Direction
 	skipped  int               // bytes taken off the front
+	opens    bool              // it is the client of TLS
 	messages []tlswire.Message // of the handshake, in clear
 	broken   error             // why the messages end before they should
 	alerts   []tlswire.Alert   // in clear

@@ -6,9 +6,9 @@ import (
 	tlswire "github.com/sealmesh/sealmesh/internal/dissect/tls"
 )
 
-// plainRun is how many printable bytes in a row are quoted where the cipher suite
-// says that nothing is encrypted: they only illustrate that.
-const plainRun = 8
+// plainRun is how many printable bytes at the start of a record are quoted where
+// the cipher suite says that nothing is encrypted: they only illustrate that.
+const plainRun = 12
 
 // nonceBytes is how much of a sealed record may be a counter (RFC 5288).
 const nonceBytes = 8
@@ -22,6 +22,9 @@ func legible(body []byte, least int) (at, length int) {
 		length = 0
 		for at+length < len(body) && printable(body[at+length]) {
 			length++
+		}
+		if least == plainRun && at > 0 {
+			least = sealedWhole
 		}
 		if length >= least || length == len(body) && length >= sealedWhole {
 			return at, length

@@ -16,15 +16,15 @@ const (
 // keepDatagram keeps as much of a datagram as there is room for. It reports
 // whether it did.
 func (s *stream) keepDatagram(p *packet, sent int64, rooms *rooms) bool {
-	used, length := len(s.window), len(p.payload)
+	used, length, limit := len(s.window), len(p.payload), s.limit()
 	switch {
-	case length == 0 || len(s.marks) == maxDatagrams:
+	case length == 0 || len(s.marks) == maxDatagrams*(limit/Window):
 		return false
-	case used+length <= Window:
+	case used+length <= limit:
 	case len(s.marks) < manyDatagrams:
-		length = max(min(length, datagramBytes), min(length, Window-used))
-	case used < Window:
-		length = Window - used
+		length = max(min(length, datagramBytes), min(length, limit-used))
+	case used < limit:
+		length = limit - used
 	default:
 		return false
 	}

@@ -19,8 +19,13 @@ func (r *rooms) grow(b []byte, n int) []byte {
 		return b[:n]
 	}
 	class := 0
-	for roomSizes[class] < n {
+	for class < len(roomSizes) && roomSizes[class] < n {
 		class++
+	}
+	if class == len(roomSizes) { // of the few flows that Limits.Keep widens: not lent
+		larger := append(make([]byte, 0, max(n, 2*cap(b))), b...)
+		r.release(b)
+		return larger[:n]
 	}
 	larger := r.take(class)
 	copy(larger[:n], b)

@@ -9,6 +9,7 @@ import (
 // count from its first byte and, unlike sequence numbers, never wrap.
 type stream struct {
 	begun bool
+	wide  uint16 // KiB to keep, if more than Window
 	base  uint32 // sequence number of offset 0
 	top   int64  // end of the furthest byte known to have been sent
 	acked int64  // end of the furthest byte the other side has acknowledged
@@ -16,13 +17,15 @@ type stream struct {
 
 	spans []span // bytes that are in the file, ascending, never touching
 
-	wide   int    // how many bytes to keep, if more than Window
-	window []byte // the first of them
+	window []byte // the first bytes, up to limit
 	marks  []mark // who brought them
 }
 
 // span is the bytes from one offset up to another.
 type span struct{ from, to int64 }
+
+// limit is how many bytes are kept.
+func (s *stream) limit() int { return max(Window, int(s.wide)<<10) }
 
 // reset makes the stream one of a new flow. Slices are kept for their room.
 func (s *stream) reset() {
@@ -57,7 +60,7 @@ func (s *stream) write(offset int64, data []byte, packet int, rooms *rooms) (con
 	if len(data) == 0 {
 		return false
 	}
-	if limit := int64(max(Window, s.wide)); offset < limit {
+	if limit := int64(s.limit()); offset < limit {
 		conflict = s.keep(int(offset), data[:min(int64(len(data)), limit-offset)], packet, rooms)
 	}
 	end := offset + int64(len(data))

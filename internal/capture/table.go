@@ -228,10 +228,8 @@ func (t *Table) begin(p *packet, k *key, s *scope, forward bool) *Flow {
 	sent := f.orient(p)
 	f.state.key, f.state.scope, f.state.forward = *k, s, forward == sent
 	if t.limits.Keep != nil {
-		wide := min(t.limits.Keep(f), MaxWindow)
-		for _, d := range [...]*Direction{&f.ToServer, &f.ToClient} {
-			d.stream.wide, d.datagrams.wide = wide, wide
-		}
+		wide := uint16(max(0, min(t.limits.Keep(f), MaxWindow)) >> 10)
+		f.ToServer.stream.wide, f.ToClient.stream.wide = wide, wide
 	}
 	s.flows++
 	t.flows[*k] = f

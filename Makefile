@@ -72,6 +72,7 @@ matrix: ## Judge captures of real programs, whole and damaged; print the matrix
 .PHONY: captures
 captures: ## Record those captures anew, or SCENES of them (root)
 	@scripts/deps captures
+	@$(MAKE) build
 	@go run ./test/captures record $(SCENES)
 
 .PHONY: golden

@@ -51,19 +51,29 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	case "record":
 		return record(ctx, args[1:], testdata, out)
 	case "matrix":
-		return matrix(out)
+		return matrix(ctx, out)
 	}
 	return fmt.Errorf("%q: must be record or matrix", args[0])
 }
 
 // matrix prints the confusion matrix, and fails if any verdict is false.
-func matrix(out io.Writer) error {
+func matrix(ctx context.Context, out io.Writer) error {
 	goldens, err := loadGoldens(testdata)
 	if err != nil {
 		return err
 	}
 	m := measure(goldens, theJudge)
+	corpus, missing, err := measureCorpus(ctx, corpusDir, theJudge)
+	if err != nil {
+		return err
+	}
+	if corpus != nil {
+		m.corpora = append(m.corpora, corpus)
+	}
 	m.print(out)
+	if missing != "" {
+		fmt.Fprintln(out, missing)
+	}
 	broken := m.broken()
 	for _, b := range broken {
 		fmt.Fprintln(out, b)

@@ -27,7 +27,7 @@ type stage struct {
 	*lab.Lab
 	client, server *lab.Workload
 	dir            string // of certificates
-	self           string // this program
+	self, bin      string // this program, and where our others are
 }
 
 // record plays scenes, all of them if none is named, and writes their captures.
@@ -79,6 +79,9 @@ func setStage(ctx context.Context, dir string) (*stage, error) {
 	}
 	st := &stage{Lab: l, dir: dir}
 	if st.self, err = os.Executable(); err != nil {
+		return nil, errors.Join(fmt.Errorf("record: %v", err), l.Close())
+	}
+	if st.bin, err = filepath.Abs("bin"); err != nil {
 		return nil, errors.Join(fmt.Errorf("record: %v", err), l.Close())
 	}
 	if err := st.furnish(ctx); err != nil {
@@ -140,7 +143,7 @@ end() { kill "$1" 2>/dev/null || :; wait "$1" 2>/dev/null || :; }
 func (st *stage) script(ctx context.Context, h *lab.Host, dir, text string) *lab.Cmd {
 	cmd := h.Command(ctx, "bash", "-c", prelude+text)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "D="+dir, "SELF="+st.self,
+	cmd.Env = append(os.Environ(), "D="+dir, "SELF="+st.self, "BIN="+st.bin, "NS_S="+st.server.Host.Name, "NS_C="+st.client.Host.Name,
 		"S="+st.server.Addr4.String(), "C="+st.client.Addr4.String(),
 		"S6="+st.server.Addr6.String(), "C6="+st.client.Addr6.String())
 	return cmd
@@ -160,6 +163,13 @@ func (st *stage) play(ctx context.Context, s scene, file string) (size int64, er
 		return 0, err
 	}
 	var said strings.Builder
+	if s.mesh != "" {
+		mesh := st.script(ctx, st.Underlay, dir, s.mesh)
+		if err := mesh.Start(); err != nil {
+			return 0, err
+		}
+		defer func() { err = errors.Join(err, stop(mesh)) }()
+	}
 	server := st.script(ctx, st.server.Host, dir, s.server)
 	server.Stdout, server.Stderr = &said, &said
 	if err := server.Start(); err != nil {
@@ -189,6 +199,15 @@ func (st *stage) play(ctx context.Context, s scene, file string) (size int64, er
 		return 0, fmt.Errorf("a capture of %d bytes: must be at most %d", info.Size(), maxCapture)
 	}
 	return info.Size(), nil
+}
+
+// stop ends a mesh in order: it takes its rules and routes back.
+func stop(mesh *lab.Cmd) error {
+	if err := mesh.Process.Signal(syscall.SIGTERM); err != nil {
+		return fmt.Errorf("record: the mesh has ended before: %v", err)
+	}
+	_ = mesh.Wait() // its log tells
+	return nil
 }
 
 // clear ends what is left in the two namespaces: daemons leave process groups.

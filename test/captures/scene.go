@@ -18,6 +18,9 @@ type scene struct {
 	name string
 	// needs are programs without which the scene cannot be recorded.
 	needs []string
+	// mesh runs beside the two, in the network between the nodes, until the scene
+	// ends; it may be empty. $BIN is where our own programs are.
+	mesh string
 	// server runs until the scene ends. ready names the sockets to wait for,
 	// such as "tcp/443".
 	server string
@@ -66,7 +69,7 @@ type label struct {
 }
 
 // scenes are all there are.
-var scenes = slices.Concat(tlsScenes, oddTLSScenes, httpScenes, databaseScenes, mailScenes, brokerScenes, clearScenes, datagramScenes)
+var scenes = slices.Concat(tlsScenes, oddTLSScenes, httpScenes, laneScenes, databaseScenes, mailScenes, brokerScenes, clearScenes, datagramScenes)
 
 // sceneNamed finds a scene.
 func sceneNamed(name string) (scene, error) {

@@ -2,6 +2,7 @@ package capture
 
 import (
 	"bytes"
+	"encoding/binary"
 	"io"
 	"os"
 	"testing"
@@ -85,30 +86,61 @@ func TestAFileThatBreaksOffIsReadUpToThere(t *testing.T) {
 	}
 }
 
-// FuzzRead: no file makes the reader panic, and its counts add up.
+// FuzzRead: no file makes the reader panic, its counts add up, and within tight
+// limits no more is held than they allow.
 func FuzzRead(f *testing.F) {
 	p := rendered(f, ethernet(layers.EthernetTypeIPv4), ip4(layers.IPProtocolTCP), tcp(), gopacket.Payload("hello"))
 	f.Add(pcapFile(f, layers.LinkTypeEthernet, p, p).Bytes())
 	f.Add(pcapFile(f, layers.LinkTypeRaw, rendered(f, ip6(layers.IPProtocolTCP), tcp())).Bytes())
-	f.Add([]byte{0x0a, 0x0d, 0x0d, 0x0a})
+	f.Add(pcapFile(f, layers.LinkTypeRaw, udpPacket(f, portVXLAN, vxlan(1, p)), fragmentOf(f, 1, 0, true, "12345678"), fragmentOf(f, 1, 8, false, "123")).Bytes())
+	f.Add(pcapFile(f, layers.LinkTypeRaw, ip4Packet(f, protoGRE, bytesOf(0, 0, be16(etherBridging), p)), udpPacket(f, 53, []byte("hello"))).Bytes())
+	le := binary.LittleEndian
+	f.Add(bytesOf(sectionOf(le), interfaceOf(le, 1, 0), interfaceOf(le, 113, 0), packetOf(le, 0, 1, p), block(le, blockSimple, numbers(le, 9), "nine byte"),
+		block(le, blockSecrets, numbers(le, 0x544c534b, 4), "keys"), block(le, blockStatistics, numbers(le, 1, 0, 0))))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		file, err := Read(bytes.NewReader(content))
+		if err == nil {
+			addUp(t, file.Counts, file.Flows...)
+		}
+		src, err := OpenSource(bytes.NewReader(content), "")
 		if err != nil {
 			return
 		}
-		c, segments := file.Counts, 0
-		for _, flow := range file.Flows {
-			segments += flow.ToServer.Packets + flow.ToClient.Packets
-			for _, d := range []Direction{flow.ToServer, flow.ToClient} {
-				if len(d.Start()) > Window {
-					t.Errorf("%d bytes kept", len(d.Start()))
+		segments := &Flow{}
+		table := NewTable(Limits{Flows: 4, Bytes: 1 << 20}, func(f *Flow) {
+			segments.ToServer.Packets += f.ToServer.Packets + f.ToClient.Packets
+			for _, d := range []*Direction{&f.ToServer, &f.ToClient} {
+				for i := range d.Chunks {
+					_ = d.Chunks[i].Packet(len(d.Chunks[i].Data) - 1)
 				}
 			}
+		})
+		_ = table.Read(src)
+		if table.live.n+table.over.n > 4 || table.decoder.fragments.bytes > maxFragmentBytes+maxPacket {
+			t.Errorf("%d flows, %d bytes of fragments", table.live.n, table.decoder.fragments.bytes)
 		}
-		if sum := segments + c.NotIP + c.Control + c.Fragments + c.Reassembled + c.Undecoded + c.Late + c.Excess; sum != c.Packets {
-			t.Errorf("%d packets, %d accounted for: %+v", c.Packets, sum, c)
+		addUp(t, table.Close(), segments)
+		if table.room != 0 || len(table.flows) != 0 {
+			t.Errorf("%d bytes and %d flows are left", table.room, len(table.flows))
 		}
 	})
+}
+
+// addUp accounts for every packet.
+func addUp(t *testing.T, c Counts, flows ...*Flow) {
+	t.Helper()
+	segments := 0
+	for _, flow := range flows {
+		segments += flow.ToServer.Packets + flow.ToClient.Packets
+		for _, d := range []Direction{flow.ToServer, flow.ToClient} {
+			if flow.Proto == TCP && len(d.Start()) > Window {
+				t.Errorf("%d bytes kept", len(d.Start()))
+			}
+		}
+	}
+	if sum := segments + c.NotIP + c.Control + c.Fragments + c.Reassembled + c.Undecoded + c.Late + c.Excess; sum != c.Packets {
+		t.Errorf("%d packets, %d accounted for: %+v", c.Packets, sum, c)
+	}
 }
 
 func gopacketPayload(text string) gopacket.Payload { return gopacket.Payload(text) }

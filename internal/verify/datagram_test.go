@@ -19,7 +19,7 @@ type sent struct {
 func datagramFlow(proto capture.Proto, all []sent) *capture.Flow {
 	f := &capture.Flow{
 		Proto: proto, Opened: false,
-		Client: netip.MustParseAddrPort("10.0.0.1:40000"), Server: netip.MustParseAddrPort("10.0.0.2:4500"),
+		Client: netip.MustParseAddrPort("10.0.0.1:40000"), Server: netip.MustParseAddrPort("10.0.0.2:443"),
 		ToServer: capture.Direction{Began: true}, ToClient: capture.Direction{Began: true},
 	}
 	for _, s := range all {

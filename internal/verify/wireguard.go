@@ -17,18 +17,14 @@ const (
 	// wgBytes of sealed bytes are the least that such messages must show: the
 	// rest may have been cut off by the capture.
 	wgBytes = wgMessages * wireguard.Tag
-	// A session lives three minutes: no counter gets as far as wgCounter, and
-	// even where packets were lost no gap is as wide as wgGap. wgWindow is how
-	// late a message may come, as in Linux.
+	// wgCounter is more messages than any session has: it lives three minutes.
 	wgCounter = 1 << 40
-	wgGap     = 1 << 20
-	wgWindow  = 8192
 )
 
 // judgeWireGuard recognises WireGuard: by a handshake whose two messages fit, by
 // one that is addressed to a known key, or by the counters of several messages.
 func judgeWireGuard(f *capture.Flow, knows Knowledge, found *Finding) bool {
-	w := wgReading{info: &WireGuardInfo{Handshake: "unseen"}, sessions: map[wgSession]*wgCount{}}
+	w := wgReading{info: &WireGuardInfo{Handshake: "unseen"}, sessions: map[wgSession]*counter{}}
 	for side, d := range []*capture.Direction{&f.ToServer, &f.ToClient} {
 		for _, c := range datagrams(d) {
 			m, err := wireguard.Parse(c.Data, len(c.Data)+c.Cut)
@@ -61,7 +57,7 @@ type wgReading struct {
 	asked   []wgSession // the initiations: who sent each, and as what index
 	answers []wgSession // the responses: who sent each, and to what index
 	// sessions are the data messages by who sent them and to what index.
-	sessions map[wgSession]*wgCount
+	sessions map[wgSession]*counter
 	sealed   [][]byte
 }
 
@@ -85,9 +81,12 @@ func (w *wgReading) read(side int, m wireguard.Message, knows Knowledge) error {
 		w.info.Messages++
 		to := wgSession{side, m.Receiver}
 		if w.sessions[to] == nil {
-			w.sessions[to] = &wgCount{seen: map[uint64]bool{}}
+			w.sessions[to] = newCounter()
 		}
-		return w.sessions[to].add(m)
+		if m.Counter >= wgCounter {
+			return fmt.Errorf("a counter of %d, which no session gets to", m.Counter)
+		}
+		return w.sessions[to].add(m.Counter, len(m.Sealed))
 	}
 	return nil
 }
@@ -124,7 +123,7 @@ func (w *wgReading) shown(oneWay bool) error {
 	several := false
 	for _, c := range w.sessions {
 		switch {
-		case c.late*2 > len(c.seen):
+		case !c.rises():
 			return errors.New("the counter of its messages does not rise")
 		case len(c.seen) >= enough && c.bytes >= wgBytes:
 			several = true
@@ -137,34 +136,4 @@ func (w *wgReading) shown(oneWay bool) error {
 		return fmt.Errorf("%d messages of data without their handshake are too few to tell", w.info.Messages)
 	}
 	return errors.New("the handshake was not completed")
-}
-
-// wgCount is what was read of the data messages of one session and direction.
-type wgCount struct {
-	seen    map[uint64]bool // counters
-	highest uint64
-	late    int // messages behind one of a higher counter
-	bytes   int
-}
-
-// add takes in one message, unless its counter cannot be that of WireGuard.
-func (c *wgCount) add(m wireguard.Message) error {
-	n := m.Counter
-	switch {
-	case n >= wgCounter:
-		return fmt.Errorf("a counter of %d, which no session gets to", n)
-	case c.seen[n]:
-		return fmt.Errorf("the counter %d occurs twice", n)
-	case len(c.seen) > 0 && n < c.highest:
-		c.late++
-		if c.highest-n >= wgWindow {
-			return fmt.Errorf("the counter falls from %d to %d", c.highest, n)
-		}
-	case len(c.seen) > 0 && n-c.highest >= wgGap:
-		return fmt.Errorf("the counter jumps from %d to %d", c.highest, n)
-	}
-	c.seen[n] = true
-	c.highest = max(c.highest, n)
-	c.bytes += len(m.Sealed)
-	return nil
 }

@@ -27,6 +27,7 @@ type Handle struct {
 	block int    // the block being read
 	held  bool   // it is ours
 	left  uint32 // packets of it that were not read yet
+	empty bool   // there was none when choose looked
 	at    int    // where the next of them begins in the ring
 
 	direction         Direction

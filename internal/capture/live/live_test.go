@@ -224,6 +224,42 @@ func udp(t *testing.T, web, cart *lab.Workload, word string, header ...gopacket.
 	return buf.Bytes()
 }
 
+// A packet that comes after the reader has looked, and before it sleeps, wakes it.
+func TestPacketsBetweenLookAndSleepAreNotMissed(t *testing.T) {
+	web, cart := pair(t)
+	sink(t, cart.Host)
+	config := live.Config{Netns: web.Path(), Interface: "eth0", Filter: live.Filter{Ports: []uint16{4001}}}
+	merged, witness := merge(t, open(t, config)), merge(t, open(t, config))
+	merged.Idle = func() error {
+		merged.Idle = nil
+		var f capture.Frame
+		for _, word := range []string{"first", "second"} { // the second is seen a block later: the first is ready
+			say(t, web.Host, cart.Addr4, word)
+			if err := witness.Next(&f); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var f capture.Frame
+	if err := merged.Next(&f); err != nil {
+		t.Fatal(err)
+	}
+	if got := (frame{Frame: f}).payload(); got != "first" {
+		t.Errorf("%q", got)
+	}
+}
+
+func merge(t *testing.T, h *live.Handle) *live.Merged {
+	t.Helper()
+	m, err := live.Merge(t.Context(), h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { m.Close() })
+	return m
+}
+
 // The kernel takes the outer tag off on its way in; whoever reads must find it.
 func TestTagsOfVLANsArePutBack(t *testing.T) {
 	web, cart := pair(t)

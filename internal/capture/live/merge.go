@@ -104,6 +104,7 @@ func (m *Merged) choose() (next int, at int64, empty bool) {
 	next = -1
 	for i, h := range m.handles {
 		t, ok := h.ready()
+		h.empty = !ok
 		switch {
 		case !ok:
 			empty = empty || !h.finished()
@@ -156,7 +157,7 @@ func (m *Merged) poll(wait time.Duration) error {
 	m.polls = m.polls[:0]
 	for _, h := range m.handles {
 		fd := int32(h.fd)
-		if _, more := h.ready(); more || h.gone != nil {
+		if !h.empty || h.gone != nil { // as choose saw it: what has come since wakes poll
 			fd = -1 // poll passes it over
 		}
 		m.polls = append(m.polls, unix.PollFd{Fd: fd, Events: unix.POLLIN})

@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/sealmesh/sealmesh/test/lab"
+)
+
+// Rates that are tried, in packets a second, and for how long.
+var rates = []int{50_000, 100_000, 200_000, 300_000, 400_000, 600_000, 800_000}
+
+const liveFor = 5 * time.Second
+
+// outcome of one capture at one rate.
+type outcome struct {
+	sent, dropped int
+	took          time.Duration
+	result        string
+}
+
+// benchLive sends traffic over a veth at rising rates, to one capture at a time.
+func benchLive(ctx context.Context, c config, t *traffic) error {
+	l, err := lab.New(ctx, lab.Config{Nodes: 1, IPv4Only: true})
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	from, err := l.AddWorkload(l.Nodes[0], "sender")
+	if err != nil {
+		return err
+	}
+	frames := make([][]byte, 0, 1<<18)
+	_, err = t.generate(func(m made) bool { return m.packets >= cap(frames)-atOnce }, func(b []byte) error {
+		if len(b) <= 1514 {
+			frames = append(frames, append([]byte(nil), b...))
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Printf("live: over a veth, %s at each rate\n\n%12s %12s %22s %30s\n", liveFor, "asked", "sent/s", "tcpdump -w dropped", "sealmesh verify dropped")
+	for _, rate := range rates {
+		dump, err := live(ctx, c, l.Nodes[0], from, frames, rate, watchTcpdump)
+		if err != nil {
+			return err
+		}
+		ours, err := live(ctx, c, l.Nodes[0], from, frames, rate, watchSealmesh)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("%12d %12.0f %12d %8.3f %% %12d %8.3f %%  %s\n", rate, float64(ours.sent)/ours.took.Seconds(),
+			dump.dropped, share(dump), ours.dropped, share(ours), ours.result)
+	}
+	return nil
+}
+
+func share(o outcome) float64 { return 100 * float64(o.dropped) / float64(max(o.sent, 1)) }
+
+// watcher is a capture that runs on an interface of the node.
+type watcher struct {
+	cmd   *lab.Cmd
+	end   func(*watcher) (dropped int, result string)
+	out   strings.Builder
+	errs  strings.Builder
+	ready func(*watcher) bool
+}
+
+// live sends frames while a capture watches.
+func live(ctx context.Context, c config, node *lab.Node, from *lab.Workload, frames [][]byte, rate int, watch func(context.Context, config, *lab.Node) *watcher) (outcome, error) {
+	w := watch(ctx, c, node)
+	w.cmd.Stdout, w.cmd.Stderr = &w.out, &w.errs
+	if err := w.cmd.Start(); err != nil {
+		return outcome{}, err
+	}
+	if err := awaitRing(ctx, node); err != nil {
+		return outcome{}, err
+	}
+	o, err := flood(from, frames, rate)
+	if err != nil {
+		return o, err
+	}
+	if err := w.cmd.Process.Signal(syscall.SIGINT); err != nil {
+		return o, err
+	}
+	_ = w.cmd.Wait() // its exit code is its result
+	o.dropped, o.result = w.end(w)
+	return o, nil
+}
+
+// awaitRing waits until a packet socket is open in the node's namespace.
+func awaitRing(ctx context.Context, node *lab.Node) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var table []byte
+		err := node.Do(func() (err error) {
+			table, err = os.ReadFile("/proc/thread-self/net/packet")
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if strings.Count(string(table), "\n") > 1 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("no capture began: %w", ctx.Err())
+		case <-tick.C:
+		}
+	}
+}
+
+var droppedLine = regexp.MustCompile(`(\d+) packets? dropped by kernel`)
+
+func watchTcpdump(ctx context.Context, c config, node *lab.Node) *watcher {
+	file := filepath.Join(c.dir, "live.pcap")
+	return &watcher{
+		cmd: node.Command(ctx, "tcpdump", "-n", "-Z", "root", "-i", veth, "-w", file),
+		end: func(w *watcher) (int, string) {
+			os.Remove(file)
+			m := droppedLine.FindStringSubmatch(w.errs.String())
+			if m == nil {
+				return -1, ""
+			}
+			n, _ := strconv.Atoi(m[1]) // digits
+			return n, ""
+		},
+	}
+}
+
+var droppedJSON = regexp.MustCompile(`"dropped": (\d+)`)
+var resultJSON = regexp.MustCompile(`"result": "(\w+)"`)
+
+func watchSealmesh(ctx context.Context, c config, node *lab.Node) *watcher {
+	program, err := filepath.Abs(c.program)
+	if err != nil {
+		program = c.program
+	}
+	return &watcher{
+		cmd: node.Command(ctx, program, "verify", "--iface", veth, "-o", "json"),
+		end: func(w *watcher) (int, string) {
+			m, r := droppedJSON.FindStringSubmatch(w.out.String()), resultJSON.FindStringSubmatch(w.out.String())
+			if m == nil || r == nil {
+				return -1, "no verdict: " + w.errs.String()
+			}
+			n, _ := strconv.Atoi(m[1]) // digits
+			return n, r[1]
+		},
+	}
+}
+
+// veth is the node's end of the sender's link, as the lab names it.
+const veth = "w11"
+
+// flood sends frames at a rate, in bursts of a millisecond, from the workload's
+// end of the link.
+func flood(from *lab.Workload, frames [][]byte, rate int) (o outcome, err error) {
+	err = from.Do(func() error {
+		link, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1); err != nil {
+			return err
+		}
+		if err := unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: link.Attrs().Index}); err != nil {
+			return err
+		}
+		began := time.Now()
+		for next := 0; time.Since(began) < liveFor; {
+			due := int(time.Since(began).Seconds() * float64(rate))
+			for ; o.sent < due; o.sent++ {
+				if _, err := unix.Write(fd, frames[next]); err != nil {
+					return fmt.Errorf("send: %w", err)
+				}
+				if next++; next == len(frames) {
+					next = 0
+				}
+			}
+		}
+		o.took = time.Since(began)
+		return nil
+	})
+	return o, err
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/gopacket/gopacket/layers"
+	"github.com/gopacket/gopacket/pcapgo"
+)
+
+// conversation is the packets of one golden: Ethernet and IPv4, TCP or UDP.
+type conversation struct {
+	name    string
+	packets [][]byte
+	flows   int
+	bytes   int
+}
+
+// traffic makes as many copies of conversations as wanted.
+type traffic struct{ conversations []conversation }
+
+// Headers of what is taken: Ethernet, IPv4 without options.
+const (
+	ethernetSize = 14
+	sourceAt     = ethernetSize + 12
+	targetAt     = ethernetSize + 16
+)
+
+// loadTraffic reads the goldens. Those that are not plain IPv4 on Ethernet are
+// left out.
+func loadTraffic(dir string) (*traffic, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "*.pcap"))
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(files)
+	t := &traffic{}
+	for _, file := range files {
+		c, err := loadConversation(file)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		if c.flows > 0 {
+			t.conversations = append(t.conversations, c)
+		}
+	}
+	if len(t.conversations) == 0 {
+		return nil, fmt.Errorf("no captures in %s", dir)
+	}
+	return t, nil
+}
+
+func loadConversation(file string) (conversation, error) {
+	c := conversation{name: filepath.Base(file)}
+	f, err := os.Open(file)
+	if err != nil {
+		return c, err
+	}
+	defer f.Close()
+	r, err := pcapgo.NewReader(bufio.NewReader(f))
+	if err != nil || r.LinkType() != layers.LinkTypeEthernet {
+		return c, err
+	}
+	flows := map[string]bool{}
+	for {
+		data, _, err := r.ReadPacketData()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return c, err
+		}
+		if !plainIPv4(data) {
+			continue
+		}
+		c.packets = append(c.packets, data)
+		c.bytes += len(data)
+		flows[flowOf(data)] = true
+	}
+	c.flows = len(flows)
+	return c, nil
+}
+
+// plainIPv4 reports whether a frame is IPv4 with TCP or UDP right behind Ethernet.
+func plainIPv4(b []byte) bool {
+	return len(b) >= ethernetSize+28 && binary.BigEndian.Uint16(b[12:]) == 0x0800 && b[ethernetSize] == 0x45 &&
+		(b[ethernetSize+9] == 6 || b[ethernetSize+9] == 17)
+}
+
+// flowOf is the ends of a packet, the same in both directions.
+func flowOf(b []byte) string {
+	src := string(b[sourceAt:sourceAt+4]) + string(b[ethernetSize+20:ethernetSize+22])
+	dst := string(b[targetAt:targetAt+4]) + string(b[ethernetSize+22:ethernetSize+24])
+	return string(b[ethernetSize+9]) + min(src, dst) + max(src, dst)
+}
+
+// atOnce is how many copies are under way at a time.
+const atOnce = 256
+
+// made is what a stream of traffic holds.
+type made struct {
+	packets, flows int
+	bytes          int64
+}
+
+// generate hands frames to emit until enough says so: packets of many copies in
+// turn, each copy between addresses of its own. A frame is emit's until it returns.
+func (t *traffic) generate(enough func(made) bool, emit func([]byte) error) (made, error) {
+	type run struct {
+		packets [][]byte
+		copy    uint32
+	}
+	var out made
+	var next uint32
+	runs := make([]run, atOnce)
+	begin := func() run {
+		c := t.conversations[int(next)%len(t.conversations)]
+		next++
+		out.flows += c.flows
+		return run{c.packets, next}
+	}
+	for i := range runs {
+		runs[i] = begin()
+	}
+	frame := make([]byte, 0, 1<<16)
+	for !enough(out) {
+		for i := range runs {
+			r := &runs[i]
+			if len(r.packets) == 0 {
+				*r = begin()
+			}
+			frame = append(frame[:0], r.packets[0]...)
+			r.packets = r.packets[1:]
+			readdress(frame, r.copy)
+			if err := emit(frame); err != nil {
+				return out, err
+			}
+			out.packets++
+			out.bytes += int64(len(frame))
+		}
+	}
+	return out, nil
+}
+
+// readdress gives both ends of a packet addresses that only one copy has. The lab's
+// own addresses differ in their last two bytes; these are kept apart.
+func readdress(b []byte, n uint32) {
+	for _, at := range []int{sourceAt, targetAt} {
+		host := b[at+2]<<4 | b[at+3]&0xf
+		binary.BigEndian.PutUint32(b[at:], 10<<24|n<<8&0xffff00|uint32(host))
+		b[at] += byte(n >> 16 & 0x3f)
+	}
+}

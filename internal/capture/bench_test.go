@@ -99,8 +99,8 @@ func (t *traffic) segment(c *connection, toServer bool, flags byte, payload []by
 		inner := 14 + 20 + 32 + len(payload)
 		t.ip(17, 0x0a000001, 0x0a000002, 8+8+inner)
 		t.udp(50000, 8472, 8+inner)
-		t.frame = append(t.frame, 8, 0, 0, 0, 0, 0, 42, 0)
-		t.frame = append(t.frame, 2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0)
+		t.frame = append(t.frame, 8, 0, 0, 0, 0, 0, 42, 0, // VXLAN, Ethernet
+			2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0)
 	}
 	if toServer {
 		t.ip(6, c.src, c.dst, 32+len(payload))

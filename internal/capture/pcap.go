@@ -44,7 +44,7 @@ func (s *records) peek(n int, begins bool) ([]byte, error) {
 
 // fail says which packet could not be read.
 func (s *records) fail(err error) error {
-	if errors.Is(err, io.EOF) { //nolint:errorlint // passed on as it is
+	if errors.Is(err, io.EOF) {
 		return err
 	}
 	where := fmt.Sprintf("packet %d", s.number+1)

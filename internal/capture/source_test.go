@@ -64,7 +64,7 @@ func frames(r io.Reader) (all []string, src Source, err error) {
 	}
 	for {
 		var f Frame
-		if err = src.Next(&f); err != nil {
+		if err := src.Next(&f); err != nil {
 			return all, src, err
 		}
 		all = append(all, fmt.Sprintf("%d %s %d/%d %d %q %s", f.Number, f.Data, len(f.Data), f.Length, f.Link, f.Vantage, f.Time.UTC().Format("05.000000000")))
@@ -188,8 +188,8 @@ func TestWhatMakesNoSenseIsAnErrorThatSaysWhere(t *testing.T) {
 	if got, _, err := frames(bytes.NewReader(bytesOf(ng, odd))); !errors.Is(err, io.EOF) || len(got) != 1 {
 		t.Errorf("an unknown block that ends oddly: %q, %v", got, err)
 	}
-	table, flows := Table{}, 0
-	table = *NewTable(Limits{}, func(*Flow) { flows++ })
+	flows := 0
+	table := NewTable(Limits{}, func(*Flow) { flows++ })
 	data := hello4(t)
 	src, err := OpenSource(bytes.NewReader(bytesOf(sectionOf(le), interfaceOf(le, 101, 0), packetOf(le, 0, 1, data), numbers(le, 6, 0))), "x")
 	if err != nil {

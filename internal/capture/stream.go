@@ -27,11 +27,6 @@ type span struct{ from, to int64 }
 // limit is how many bytes are kept.
 func (s *stream) limit() int { return max(Window, int(s.wide)<<10) }
 
-// reset makes the stream one of a new flow. Slices are kept for their room.
-func (s *stream) reset() {
-	*s = stream{spans: s.spans[:0], window: s.window[:0], marks: s.marks[:0]}
-}
-
 // room is how many bytes the stream takes up.
 func (s *stream) room() int { return cap(s.window) + 8*cap(s.marks) + 16*cap(s.spans) }
 

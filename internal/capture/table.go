@@ -204,7 +204,7 @@ func (t *Table) add(p *packet) {
 	if forward != f.state.forward {
 		mine, theirs = theirs, mine
 	}
-	stored := false
+	var stored bool
 	if p.proto == protoTCP {
 		stored = mine.addSegment(p, &t.rooms)
 		theirs.acknowledge(p)

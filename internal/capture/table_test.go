@@ -30,8 +30,8 @@ func datagramFrom(src, dst netip.AddrPort, data string) packet {
 func TestTheLongestIdleFlowsMakeRoom(t *testing.T) {
 	var packets []packet
 	for i := range 10 {
-		packets = append(packets, from(clientOf(i), server, "S", 1, ""))
-		packets = append(packets, from(clientOf(0), server, "", 2, "x")) // never idle
+		packets = append(packets, from(clientOf(i), server, "S", 1, ""),
+			from(clientOf(0), server, "", 2, "x")) // never idle
 	}
 	var order []int
 	table := NewTable(Limits{Flows: 4}, func(f *Flow) { order = append(order, f.Number) })

@@ -63,8 +63,10 @@ type Edge struct {
 	// Packets and Bytes from the client and from the server.
 	Packets [2]int
 	Bytes   [2]int64
-	// First are the first flows of the edge.
-	First []verify.Finding
+	// First is the number of the first flow. Examples are the first flows of an
+	// edge that leaks, and the first of one that is excused.
+	First    int
+	Examples []verify.Finding
 }
 
 // edgeKey is what flows of one edge have in common.
@@ -83,12 +85,12 @@ type edgeKey struct {
 }
 
 const (
-	// maxEdges bounds memory. What is more goes to one edge for each class and
-	// verdict: it is counted, and its first flows are shown.
-	maxEdges = 20_000
-	// maxFirst and maxNames bound what is kept of each edge.
-	maxFirst = 3
-	maxNames = 4
+	// maxEdges bounds memory. Beyond it clients are not told apart any more, and
+	// beyond twice as many neither is anything but the verdict.
+	maxEdges = 10_000
+	// maxExamples and maxNames bound what is kept of each edge.
+	maxExamples = 3
+	maxNames    = 4
 )
 
 // other stands for hosts that are too many to be told apart.
@@ -101,11 +103,15 @@ func edgesOf(flows iter.Seq[verify.Finding]) []*Edge {
 		key := keyOf(&f)
 		e := known[key]
 		if e == nil && len(known) >= maxEdges {
+			key.Client, key.attested.Client = other, ""
+			e = known[key]
+		}
+		if e == nil && len(known) >= 2*maxEdges {
 			key = edgeKey{Class: key.Class, Verdict: key.Verdict, Client: other, Server: other}
 			e = known[key]
 		}
 		if e == nil {
-			e = &Edge{edgeKey: key}
+			e = &Edge{edgeKey: key, First: f.Number}
 			if key.attested != (verify.Attestation{}) {
 				e.Attested = &key.attested
 			}
@@ -166,8 +172,8 @@ func (e *Edge) add(f verify.Finding) {
 		e.Reasons.add(f.Reason)
 	}
 	e.Notes.add(f.Notes...)
-	if len(e.First) < maxFirst {
-		e.First = append(e.First, f)
+	if e.Class == Leaks && len(e.Examples) < maxExamples || e.Class == Excused && len(e.Examples) == 0 {
+		e.Examples = append(e.Examples, f)
 	}
 }
 

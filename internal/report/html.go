@@ -34,7 +34,7 @@ var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 	"problem":   outcomeWords,
 	"hexdump":   hexdump,
 	"seenFrom":  seenFrom,
-	"shortRest": func(e *Edge) int { return e.Flows - len(e.First) },
+	"shortRest": func(e *Edge) int { return e.Flows - len(e.Examples) },
 }).Parse(pageSource))
 
 // pageData is what the page shows.

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"unicode/utf8"
 
 	"github.com/sealmesh/sealmesh/internal/verify"
@@ -32,7 +31,7 @@ func writeJSON(w *bufio.Writer, d *Document) error {
 	if _, err := w.WriteString(",\n  \"flows\": ["); err != nil {
 		return err
 	}
-	separator := "\n    "
+	separator, end := "\n    ", "]\n}\n"
 	for f := range d.Flows {
 		b, err := marshal(f, "    ")
 		if err != nil {
@@ -44,20 +43,11 @@ func writeJSON(w *bufio.Writer, d *Document) error {
 		if err := writePlain(w, b); err != nil {
 			return err
 		}
-		separator = ",\n    "
+		separator, end = ",\n    ", "\n  ]\n}\n"
 	}
-	if separator[0] == ',' {
-		separator = "\n  "
-	} else {
-		separator = ""
-	}
-	_, err = w.WriteString(separator + "]\n}\n")
+	_, err = w.WriteString(end)
 	return err
 }
-
-// pairs are two numbers on lines of their own. No string holds such: a line break
-// in one is escaped.
-var pairs = regexp.MustCompile(`\[\n *(\d+),\n *(\d+)\n *\]`)
 
 // marshal indents a value by two blanks for each level, below a prefix, and leaves
 // two numbers on one line.
@@ -67,7 +57,38 @@ func marshal(v any, prefix string) ([]byte, error) {
 	e.SetEscapeHTML(false)
 	e.SetIndent(prefix, "  ")
 	err := e.Encode(v)
-	return pairs.ReplaceAll(bytes.TrimSuffix(b.Bytes(), []byte("\n")), []byte("[$1, $2]")), err
+	return joinPairs(bytes.TrimSuffix(b.Bytes(), []byte("\n"))), err
+}
+
+// joinPairs puts lists of two numbers on one line, in place. No string looks like
+// one: a line break in a string is escaped.
+func joinPairs(b []byte) []byte {
+	out := b[:0]
+	for {
+		at := bytes.Index(b, []byte("[\n"))
+		if at < 0 {
+			return append(out, b...)
+		}
+		out = append(out, b[:at+1]...)
+		b = b[at+1:]
+		first, rest := number(b)
+		second, rest := number(bytes.TrimPrefix(rest, []byte(",")))
+		rest = bytes.TrimLeft(rest, "\n ")
+		if len(first) > 0 && len(second) > 0 && len(rest) > 0 && rest[0] == ']' {
+			out = append(append(append(out, first...), ", "...), second...)
+			b = rest
+		}
+	}
+}
+
+// number is the digits behind white space.
+func number(b []byte) (digits, rest []byte) {
+	b = bytes.TrimLeft(b, "\n ")
+	n := 0
+	for n < len(b) && b[n] >= '0' && b[n] <= '9' {
+		n++
+	}
+	return b[:n], b[n:]
 }
 
 // writePlain writes JSON with every character escaped that clean would escape:
@@ -75,15 +96,22 @@ func marshal(v any, prefix string) ([]byte, error) {
 // within strings only.
 func writePlain(w *bufio.Writer, b []byte) error {
 	for len(b) > 0 {
-		r, n := utf8.DecodeRune(b)
-		if r == '\n' || harmless(r) {
-			if _, err := w.Write(b[:n]); err != nil {
+		n := 0
+		for n < len(b) && (b[n] >= ' ' && b[n] <= '~' || b[n] == '\n') {
+			n++
+		}
+		if _, err := w.Write(b[:n]); err != nil || n == len(b) {
+			return err
+		}
+		r, size := utf8.DecodeRune(b[n:])
+		if harmless(r) {
+			if _, err := w.Write(b[n : n+size]); err != nil {
 				return err
 			}
 		} else if err := writeEscaped(w, r); err != nil {
 			return err
 		}
-		b = b[n:]
+		b = b[n+size:]
 	}
 	return nil
 }

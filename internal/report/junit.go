@@ -165,10 +165,10 @@ func edgeProblem(e *Edge) string {
 
 // evidenceTail is the evidence of an edge behind a colon.
 func evidenceTail(e *Edge) string {
-	if len(e.First) == 0 || e.First[0].Evidence == nil {
+	if len(e.Examples) == 0 || e.Examples[0].Evidence == nil {
 		return ""
 	}
-	return ": " + evidenceWords(e.First[0].Evidence)
+	return ": " + evidenceWords(e.Examples[0].Evidence)
 }
 
 // edgeText says of an edge what the table says of it.
@@ -186,7 +186,7 @@ func edgeText(e *Edge) string {
 		line("attested by "+byWords(e.Attested.By), e.Attested.Client+" → "+e.Attested.Server)
 	}
 	line("seen", e.Names.String())
-	for _, f := range e.First {
+	for _, f := range e.Examples {
 		if f.Evidence != nil {
 			line(fmt.Sprintf("evidence of flow %d", f.Number), evidenceWords(f.Evidence))
 		}

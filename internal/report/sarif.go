@@ -165,8 +165,9 @@ func sarifEdge(d *Document, e *Edge) []sarifResult {
 	add := func(rule int) {
 		r := newResult(d, rule, e.Client+" → "+e.Server+protoName(e)+": "+edgeProblem(e), edgeName(e), e.Vantage)
 		r.Locations[0].Logical = []sarifLogical{{Name: clean(e.Client + " → " + e.Server), Kind: "edge"}}
-		r.Properties = map[string]any{"flows": e.Flows, "bytes": e.Bytes, "verdict": e.Verdict, "firstFlow": e.First[0].Number}
-		if ev := e.First[0].Evidence; ev != nil {
+		r.Properties = map[string]any{"flows": e.Flows, "bytes": e.Bytes, "verdict": e.Verdict, "firstFlow": e.First}
+		if len(e.Examples) > 0 && e.Examples[0].Evidence != nil {
+			ev := e.Examples[0].Evidence
 			r.Properties["packet"], r.Properties["hex"] = ev.Packet, ev.Hex
 		}
 		if e.Exempt != "" {

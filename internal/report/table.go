@@ -89,7 +89,11 @@ func (p *page) layout(edges []*Edge) (columns []*column, detailed bool) {
 	if total(columns) <= p.Width {
 		return columns, true
 	}
-	return []*column{client, server, sealed, flows, bytes}, false
+	columns = []*column{client, server, sealed, flows, bytes}
+	if total(columns) > p.Width {
+		client.width, server.width, sealed.width = min(client.width, 15), min(server.width, 21), min(sealed.width, 32)
+	}
+	return columns, false
 }
 
 // total is the width of a line: a mark, and two blanks between columns.
@@ -115,16 +119,20 @@ func (p *page) edges(edges []*Edge) {
 	fmt.Fprintln(p.w)
 }
 
-// line writes one row. Where even the few columns are too wide for the page,
-// those of both ends stand alone on the first line.
+// line writes one row. Where its ends are wider than their columns, or the row is
+// wider than the page, they stand on a line of their own.
 func (p *page) line(style, mark string, columns []*column, cell func(*column) string) {
+	const ends = 2
 	var b strings.Builder
 	b.WriteString(mark)
+	wide := total(columns) > p.Width
 	for i, c := range columns {
 		text := cell(c)
-		blanks := strings.Repeat(" ", max(c.width-utf8.RuneCountInString(text), 0))
-		if i == 2 && total(columns) > p.Width {
-			b.WriteString("\n ")
+		missing := c.width - utf8.RuneCountInString(text)
+		wide = wide || i < ends && missing < 0
+		blanks := strings.Repeat(" ", max(missing, 0))
+		if i == ends && wide {
+			b.WriteString("\n" + strings.Repeat(" ", max(min(total(columns[:ends]), p.Width-total(columns[ends:])), 1)))
 		}
 		b.WriteString("  ")
 		if c.right {
@@ -143,8 +151,8 @@ func (p *page) details(e *Edge, detailed bool) {
 	if e.Violates != "" {
 		p.detail(l.style, "expected", e.Violates)
 	}
-	if e.Verdict == verify.Plaintext && len(e.First) > 0 && e.First[0].Evidence != nil {
-		p.detail(l.style, "evidence", evidenceWords(e.First[0].Evidence))
+	if e.Verdict == verify.Plaintext && len(e.Examples) > 0 && e.Examples[0].Evidence != nil {
+		p.detail(l.style, "evidence", evidenceWords(e.Examples[0].Evidence))
 	}
 	if e.Weak != "" {
 		p.detail(cmp.Or(l.style, styleDim), "weak", e.Weak)

@@ -189,6 +189,16 @@ func tallyLine(edges []*Edge) string {
 
 // Line is a judgement in one line.
 func Line(d *Document) string {
+	flows := map[Class]int{}
+	for f := range d.Flows {
+		flows[classOf(&f)]++
+	}
+	var words []string
+	for _, c := range classes {
+		if n := flows[c]; n > 0 {
+			words = append(words, countFlows(n)+" "+c.String())
+		}
+	}
 	headline, _ := verdictWords(d.Result)
-	return headline + ": " + tallyLine(edgesOf(d.Flows))
+	return headline + ": " + cmp.Or(strings.Join(words, ", "), "no flows")
 }

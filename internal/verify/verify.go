@@ -230,6 +230,9 @@ func Judge(f *capture.Flow, knows Knowledge) Finding {
 	}
 	for _, recognize := range recognizers(f.Proto) {
 		if recognize(f, knows, &found) {
+			if found.Verdict != Unknown {
+				found.Reason = "" // of a recognizer that did not know it
+			}
 			return found
 		}
 	}

@@ -126,12 +126,14 @@ func startProgress(w io.Writer, status func() string) *progress {
 	p.done.Go(func() {
 		tick := time.NewTicker(time.Second)
 		defer tick.Stop()
+		clear := ""
 		for {
 			select {
 			case <-tick.C:
-				fmt.Fprintf(w, "\r\x1b[K%s", p.line(status()))
+				clear = "\r\x1b[K"
+				fmt.Fprint(w, clear+p.line(status()))
 			case <-p.quit:
-				fmt.Fprint(w, "\r\x1b[K")
+				fmt.Fprint(w, clear)
 				return
 			}
 		}
@@ -140,7 +142,7 @@ func startProgress(w io.Writer, status func() string) *progress {
 }
 
 func (p *progress) line(status string) string {
-	line := fmt.Sprintf("%d packets", p.packets.Load())
+	line := report.Count(p.packets.Load()) + " packets"
 	if status != "" {
 		line += ", " + status
 	}

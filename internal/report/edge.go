@@ -57,7 +57,7 @@ type Edge struct {
 	Attested *verify.Attestation
 	// Names seen on the wire: SNI, certificates, keys, software.
 	Names names
-	// Reasons, Notes and Versions of software are as of the first flows.
+	// Reasons why nothing could be shown, and what verify notes.
 	Reasons, Notes names
 	Flows          int
 	// Packets and Bytes from the client and from the server.
@@ -168,7 +168,7 @@ func (e *Edge) add(f verify.Finding) {
 		e.Bytes[i] += f.Bytes[i]
 	}
 	e.Names.add(namesOf(&f)...)
-	if f.Reason != "" {
+	if f.Verdict == verify.Unknown && f.Reason != "" {
 		e.Reasons.add(f.Reason)
 	}
 	e.Notes.add(f.Notes...)

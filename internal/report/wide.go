@@ -34,7 +34,10 @@ func wideCells(f *verify.Finding) []string {
 	if f.Attested != nil {
 		a = *f.Attested
 	}
-	upgrade, evidence := "", ""
+	upgrade, evidence, reason := "", "", ""
+	if f.Verdict == verify.Unknown {
+		reason = f.Reason
+	}
 	if f.Upgrade != nil {
 		upgrade = f.Upgrade.From
 	}
@@ -45,7 +48,7 @@ func wideCells(f *verify.Finding) []string {
 		strconv.Itoa(f.Number), f.Src, f.Dst, string(f.Proto), string(f.Verdict), f.Seal, f.Protocol, t.Version, t.Cipher, t.Group, t.Handshake,
 		t.SNI, strings.Join(t.ALPNOffered, ","), strings.Join(namesOf(f), ", "), a.Client, a.Server, a.By,
 		pair(int64(f.Packets[0]), int64(f.Packets[1])), pair(f.Bytes[0], f.Bytes[1]),
-		upgrade, strings.Join(f.Weak, "; "), seenFrom(f), f.Vantage, f.Overlay, f.Exempt, f.Violates, f.Reason, evidence, strings.Join(f.Notes, "; "),
+		upgrade, strings.Join(f.Weak, "; "), seenFrom(f), f.Vantage, f.Overlay, f.Exempt, f.Violates, reason, evidence, strings.Join(f.Notes, "; "),
 	}
 	for i, c := range cells {
 		cells[i] = cmp.Or(clean(c), "-")

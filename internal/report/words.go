@@ -127,6 +127,9 @@ func protoName(e *Edge) string {
 	return "/" + string(e.Proto)
 }
 
+// Count is a number as a person reads it.
+func Count(n int64) string { return count(n) }
+
 // count is a number with its thousands apart.
 func count[N int | int64](n N) string {
 	digits := strconv.FormatInt(int64(n), 10)

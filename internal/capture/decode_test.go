@@ -3,7 +3,11 @@ package capture
 import (
 	"encoding/binary"
 	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/gopacket/gopacket"
@@ -66,17 +70,21 @@ func udpPacket(t testing.TB, dst int, payload []byte) []byte {
 	return ip4Packet(t, protoUDP, bytesOf(be16(40000), be16(dst), be16(8+len(payload)), 0, 0, payload))
 }
 
-func TestEveryLinkLeadsToThePacket(t *testing.T) {
+// linkCase is hello, as it is on some link.
+type linkCase struct {
+	name string
+	link layers.LinkType
+	data []byte
+}
+
+func everyLink(t testing.TB) []linkCase {
+	t.Helper()
 	v4, v6, frame := hello4(t), hello6(t), helloFrame(t)
 	vlan := func(typ int, rest ...any) []byte { return bytesOf(be16(typ), 0, 7, bytesOf(rest...)) }
 	type8 := be16(etherIPv4)
 	snap := bytesOf(0xaa, 0xaa, 3, 0, 0, 0, type8, v4)
 	macs := make([]byte, 12)
-	for _, tc := range []struct {
-		name string
-		link layers.LinkType
-		data []byte
-	}{
+	return []linkCase{
 		{"Ethernet IPv4", 1, frame},
 		{"Ethernet IPv6", 1, bytesOf(macs, be16(etherIPv6), v6)},
 		{"VLAN", 1, bytesOf(macs, vlan(etherVLAN, type8, v4))},
@@ -85,7 +93,8 @@ func TestEveryLinkLeadsToThePacket(t *testing.T) {
 		{"QinQ of old", 1, bytesOf(macs, vlan(etherOldQinQ, vlan(etherVLAN, type8, v4)))},
 		{"SNAP", 1, bytesOf(macs, be16(len(snap)), snap)},
 		{"MPLS", 1, bytesOf(macs, be16(etherMPLS), 0, 1, 0, 64, 0, 2, 1, 64, v6)},
-		{"MPLS with a control word", 1, bytesOf(macs, be16(etherMPLS), 0, 2, 1, 64, 0, 0, 0, 0, frame)},
+		{"MPLS with a control word", 1, bytesOf(macs, be16(etherMPLS), 0, 2, 1, 64, 0, 0, 0, 0, 0, 0x50, 0x56, 1, 1, 1, 0, 0x50, 0x56, 1, 1, 2, frame[12:])},
+		{"MPLS without one", 1, bytesOf(macs, be16(etherMPLS), 0, 2, 1, 64, 0, 0x50, 0x56, 1, 1, 1, 0, 0x50, 0x56, 1, 1, 2, frame[12:])},
 		{"PPPoE", 1, bytesOf(macs, be16(etherPPPoE), 0x11, 0, 0, 1, be16(2+len(v4)), 0, 0x21, v4)},
 		{"MACsec without encryption", 1, bytesOf(macs, be16(etherMACsec), 0x20, 0, 0, 0, 0, 1, make([]byte, 8), type8, v4, make([]byte, 16))},
 		{"padding", 1, bytesOf(frame, make([]byte, 6))},
@@ -103,7 +112,11 @@ func TestEveryLinkLeadsToThePacket(t *testing.T) {
 		{"802.11 QoS, four addresses", 105, bytesOf(0x88, 3, make([]byte, 22+6+2), 0xaa, 0xaa, 3, 0, 0, 0, type8, v4)},
 		{"radiotap", 127, bytesOf(0, 0, 10, 0, make([]byte, 6), 0x08, 2, make([]byte, 22), 0xaa, 0xaa, 3, 0, 0, 0, type8, v4, "FCS!")},
 		{"InfiniBand", 242, bytesOf(make([]byte, 40), type8, 0, 0, v4)},
-	} {
+	}
+}
+
+func TestEveryLinkLeadsToThePacket(t *testing.T) {
+	for _, tc := range everyLink(t) {
 		t.Run(tc.name, func(t *testing.T) {
 			what, p := decoded(tc.link, tc.data)
 			if what != isFlow || string(p.payload) != "hello" || p.cut != 0 {
@@ -113,6 +126,41 @@ func TestEveryLinkLeadsToThePacket(t *testing.T) {
 				t.Errorf("packet %+v", p)
 			}
 		})
+	}
+}
+
+// tshark, which shares no code with us, reads the same in them.
+func TestTsharkFollowsTheSamePackets(t *testing.T) {
+	tshark, err := exec.LookPath("tshark")
+	if err != nil {
+		t.Skip("not compared with tshark: it is not installed")
+	}
+	le := binary.LittleEndian
+	file := sectionOf(le)
+	var names []string
+	add := func(name string, link layers.LinkType, data []byte) {
+		file = append(file, interfaceOf(le, int(link), 0)...)
+		file = append(file, packetOf(le, uint32(len(names)), 1, data)...)
+		names = append(names, name)
+	}
+	for _, tc := range everyLink(t) {
+		add(tc.name, tc.link, tc.data)
+	}
+	for _, tc := range everyOverlay(t) {
+		add(tc.name, layers.LinkTypeRaw, tc.data)
+	}
+	path := filepath.Join(t.TempDir(), "every.pcapng")
+	if err := os.WriteFile(path, file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(t.Context(), tshark, "-r", path, "-d", "udp.port==8472,vxlan", "-T", "fields", "-e", "tcp.dstport", "-e", "tcp.len").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, line := range strings.Split(strings.TrimSuffix(string(out), "\n"), "\n") {
+		if line != "2929\t5" {
+			t.Errorf("%s: tshark reads %q", names[i], line)
+		}
 	}
 }
 

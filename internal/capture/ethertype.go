@@ -152,7 +152,8 @@ func (d *decoder) ppp() stage {
 }
 
 // mpls takes off a stack of labels. What follows has no type: it is IP by its
-// first bits, or Ethernet behind a control word that begins with four zeros.
+// first bits, or Ethernet with an EtherType that is known here, perhaps behind a
+// control word that begins with four zeros.
 func (d *decoder) mpls() stage {
 	for {
 		if !d.need(4) {
@@ -167,14 +168,26 @@ func (d *decoder) mpls() stage {
 	if !d.need(1) {
 		return isUndecoded
 	}
-	if d.data[0]>>4 != 0 {
+	const control, header = 4, 14
+	switch first := d.data[0] >> 4; {
+	case first == 4, first == 6:
 		return atIP
+	case first == 0 && d.need(control+header) && leads(be.Uint16(d.data[control+header-2:])):
+		d.skip(control)
+		return atEthernet
+	case d.need(header) && leads(be.Uint16(d.data[header-2:])):
+		return atEthernet
 	}
-	if !d.need(4) {
-		return isUndecoded
+	return d.undecoded(badHeader)
+}
+
+// leads reports whether an EtherType leads to IP, or says that there is none.
+func leads(etherType uint16) bool {
+	switch etherType {
+	case etherIPv4, etherIPv6, etherVLAN, etherQinQ, etherOldQinQ, etherMPLS, etherMPLSMore, etherPPPoE, etherMACsec:
+		return true
 	}
-	d.skip(4)
-	return atEthernet
+	return controls(etherType)
 }
 
 // macsec reads the SecTAG of IEEE 802.1AE. A frame that is only authenticated is

@@ -190,18 +190,13 @@ func (d *decoder) wireless() stage {
 	return atLLC
 }
 
-// infiniband reads IP over InfiniBand (RFC 4391): a routing header of 40 bytes or
-// a pseudo header of 20, and an EtherType.
+// infiniband reads IP over InfiniBand (RFC 4391), behind a routing header.
 func (d *decoder) infiniband() stage {
-	for _, header := range [...]int{40, 20, 0} {
-		if !d.need(header + 4) {
-			continue
-		}
-		d.etherType = be.Uint16(d.data[header:])
-		if known := d.etherType == etherIPv4 || d.etherType == etherIPv6 || d.etherType == etherARP; known && be.Uint16(d.data[header+2:]) == 0 {
-			d.skip(header + 4)
-			return atEtherType
-		}
+	const routing, header = 40, 44
+	if !d.need(header) {
+		return isUndecoded
 	}
-	return d.undecoded(badHeader)
+	d.etherType = be.Uint16(d.data[routing:])
+	d.skip(header)
+	return atEtherType
 }

@@ -16,15 +16,19 @@ func vxlan(number int, frame []byte) []byte {
 	return bytesOf(8, 0, 0, 0, number>>16, number>>8, number, 0, frame)
 }
 
-func TestOverlaysAreTakenOff(t *testing.T) {
+// overlayCase is hello in overlays, and what they are called.
+type overlayCase struct {
+	name, want string
+	data       []byte
+}
+
+func everyOverlay(t testing.TB) []overlayCase {
+	t.Helper()
 	v4, v6, frame := hello4(t), hello6(t), helloFrame(t)
 	gre := func(flags, typ int, rest ...any) []byte {
 		return ip4Packet(t, protoGRE, bytesOf(be16(flags), be16(typ), bytesOf(rest...)))
 	}
-	for _, tc := range []struct {
-		name, want string
-		data       []byte
-	}{
+	return []overlayCase{
 		{"VXLAN", "vxlan 42", udpPacket(t, portVXLAN, vxlan(42, frame))},
 		{"VXLAN on Linux's port", "vxlan 0", udpPacket(t, portVXLANLinux, vxlan(0, frame))},
 		{"VXLAN with a group policy", "vxlan 42", udpPacket(t, portVXLAN, bytesOf(0x88, 0, 1, 2, 0, 0, 42, 0, frame))},
@@ -33,7 +37,7 @@ func TestOverlaysAreTakenOff(t *testing.T) {
 		{"GRE", "gre", gre(0, etherIPv4, v4)},
 		{"GRE with all options", "gre", gre(0xb000, etherIPv6, make([]byte, 12), v6)},
 		{"GRE bridging", "gre 9", gre(0x2000, etherBridging, 0, 0, 0, 9, frame)},
-		{"PPTP", "gre", gre(0x3081, etherPPP, make([]byte, 12), 0x21, v4)},
+		{"PPTP", "gre", gre(0x3081, etherPPP, be16(1+len(v4)), make([]byte, 10), 0x21, v4)},
 		{"ERSPAN I", "erspan", gre(0, 0x88be, frame)},
 		{"ERSPAN II", "erspan 5", gre(0x1000, 0x88be, 0, 0, 0, 1, 0x10, 0, 0, 5, 0, 0, 0, 0, frame)},
 		{"ERSPAN III", "erspan 5", gre(0x1000, 0x22eb, 0, 0, 0, 1, 0x20, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 1, make([]byte, 8), frame)},
@@ -44,7 +48,11 @@ func TestOverlaysAreTakenOff(t *testing.T) {
 		{"Ethernet in IP", "etherip", ip4Packet(t, protoEtherIP, bytesOf(0x30, 0, frame))},
 		{"MPLS in IP", "mpls", ip4Packet(t, protoMPLS, bytesOf(0, 0, 1, 64, v4))},
 		{"one in another", "vxlan 42, gre, ipip", udpPacket(t, portVXLAN, vxlan(42, bytesOf(make([]byte, 12), be16(etherIPv4), gre(0, etherIPv4, ip4Packet(t, protoIPv4, v4)))))},
-	} {
+	}
+}
+
+func TestOverlaysAreTakenOff(t *testing.T) {
+	for _, tc := range everyOverlay(t) {
 		t.Run(tc.name, func(t *testing.T) {
 			what, p := decoded(layers.LinkTypeRaw, tc.data)
 			if what != isFlow || p.proto != protoTCP || string(p.payload) != "hello" || p.path.String() != tc.want {

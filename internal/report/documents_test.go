@@ -39,6 +39,10 @@ func documents() map[string]*Document {
 	narrow := of(verify.Inconclusive, []string{"one flow is shown neither sealed nor plaintext"}, ipv6(1), unknown(2))
 	violated := of(verify.Violated, nil, violating(1), mtls(2, "10.1.0.2:40112"))
 	violated.Expected = []verify.Outcome{{Name: "shop to pay", Seal: "tls>=1.3", Flows: 1, Violations: 1}}
+	for i := range 7 {
+		violated.Meta.Files = append(violated.Meta.Files, File{Name: "more-" + strconv.Itoa(i) + ".pcap.gz", Size: 1000})
+	}
+	violated.Meta.Last = violated.Meta.First.AddDate(0, 0, 3)
 	return map[string]*Document{"sealed": sealed, "leaky": leaky, "nothing": nothing, "ipv6": narrow, "hostile": hostile(trap), "violated": violated}
 }
 

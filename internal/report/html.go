@@ -42,15 +42,15 @@ type pageData struct {
 	*Document
 	Headline, Meaning, Tone, DoubtsTitle string
 
-	Facts     []fact
-	Tallies   []tallied
-	Leaks     []*Edge
-	Sections  []section
-	Took      string
-	CountOf   func(verify.Result) bool
-	Exit      int
-	AllEdges  int
-	Generator string
+	Facts    []fact
+	Tallies  []tallied
+	Leaks    []*Edge
+	Sections []section
+	Took     string
+	Exit     int
+	AllEdges int
+	// FilesLast: there are too many for the first screen.
+	FilesLast bool
 }
 
 // tallied is how many edges are of a class.
@@ -76,11 +76,11 @@ func writeHTML(w *bufio.Writer, d *Document) error {
 	}
 	p := pageData{
 		Document: d, Tone: toneOf(d.Result), DoubtsTitle: doubtsTitle(d.Result),
-		Facts: facts(d.Coverage), Leaks: of[Leaks], AllEdges: len(edges), Exit: exitCode(d.Result),
+		Facts: facts(d.Coverage), Leaks: of[Leaks], AllEdges: len(edges), Exit: exitCode(d.Result), FilesLast: len(d.Meta.Files) > 5,
 	}
 	p.Headline, p.Meaning = verdictWords(d.Result)
 	if !d.Meta.First.IsZero() {
-		p.Took = d.Meta.Last.Sub(d.Meta.First).Round(time.Millisecond).String()
+		p.Took = span(d.Meta.Last.Sub(d.Meta.First))
 	}
 	for _, c := range classes {
 		if len(of[c]) > 0 {
@@ -113,6 +113,14 @@ func toneOf(r verify.Result) string {
 
 func toneOfClass(c Class) string {
 	return [...]string{"bad", "doubt", "good", "quiet", "quiet"}[c]
+}
+
+// span is a duration as a person reads it.
+func span(d time.Duration) string {
+	if days := d / (24 * time.Hour); days > 1 {
+		return countOf(int(days), "day")
+	}
+	return d.Round(time.Millisecond).String()
 }
 
 // moment is a time as a person reads it, in UTC.

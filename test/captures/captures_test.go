@@ -43,6 +43,22 @@ func TestNoDamageMakesAVerdictFalse(t *testing.T) {
 	}
 }
 
+// The captures of other people, which we do not ship, with what tshark says.
+func TestTheCorpusIsJudgedAsTsharkSeesIt(t *testing.T) {
+	files, told, err := loadCorpus("../../"+corpusDir, filepath.Join("testdata", corpusLabels))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files == nil {
+		t.Skipf("not run: the corpus is not here: ../../%s", corpusDir)
+	}
+	for _, tally := range measureCorpus(files, told, theJudge) {
+		for _, w := range tally.wrong {
+			t.Error(w)
+		}
+	}
+}
+
 // The broken twins: a matrix that finds nothing wrong with these proves nothing.
 func TestTheMatrixFindsAJudgeOut(t *testing.T) {
 	all := goldens(t)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,40 +21,83 @@ import (
 // where they are not.
 const corpusDir = "../shared/corpus/zeek-tls"
 
-// measureCorpus judges the corpus by what tshark sees in it. Without the corpus,
-// or without tshark, it returns nil and says why.
-func measureCorpus(ctx context.Context, dir string, by judge) (*tally, string, error) {
-	if _, err := os.Stat(dir); err != nil {
-		return nil, "the corpus of other people's captures is not here: " + dir, nil
-	}
-	if _, err := exec.LookPath("tshark"); err != nil {
-		return nil, "the corpus is not judged: tshark is not installed (scripts/deps test)", nil
-	}
+// corpusLabels is what tshark says of it: a line for each two ends of each file.
+const corpusLabels = "zeek-tls.labels"
+
+// corpusFile is one capture of the corpus.
+type corpusFile struct {
+	name   string
+	frames []capture.Frame
+}
+
+// loadCorpus reads the corpus and its labels, by file and ends. Without the
+// corpus there are neither.
+func loadCorpus(dir, labels string) ([]corpusFile, map[string]truth, error) {
 	files, err := filepath.Glob(filepath.Join(dir, "*.pcap*"))
-	if err != nil {
-		return nil, "", fmt.Errorf("corpus: %v", err)
+	if err != nil || len(files) == 0 {
+		return nil, nil, err
 	}
-	t := newTally("Zeek's TLS traces")
+	var all []corpusFile
 	for _, file := range files {
-		oracle, err := askTshark(ctx, file)
-		if err != nil {
-			return nil, "", err
-		}
 		frames, err := load(file)
 		if err != nil {
-			return nil, "", err
+			return nil, nil, err
 		}
-		name := filepath.Base(file)
-		flowsOf(frames, by, func(f *capture.Flow, found verify.Finding) {
-			at := fmt.Sprintf("%s %s", f.Client, f.Server)
-			j := judged{scene: name, found: found, label: label{at: at, truth: nothing}}
-			if s := oracle[endsOf(f)]; s != nil {
-				j.label.truth = s.truth()
-			}
-			t.add(name, j, true)
-		})
+		all = append(all, corpusFile{filepath.Base(file), frames})
 	}
-	return t, "", nil
+	b, err := os.ReadFile(labels)
+	if err != nil {
+		return nil, nil, fmt.Errorf("corpus: %v", err)
+	}
+	told := map[string]truth{}
+	for line := range strings.Lines(string(b)) {
+		if key, in, ok := strings.Cut(strings.TrimSpace(line), "\t"); ok {
+			told[key] = truth(in)
+		}
+	}
+	return all, told, nil
+}
+
+// measureCorpus judges a corpus, as it is and damaged.
+func measureCorpus(files []corpusFile, told map[string]truth, by judge) []*tally {
+	whole, damaged := newTally("Zeek's TLS traces"), newTally("the same, damaged")
+	for i, file := range files {
+		judgeAll := func(t *tally, frames []capture.Frame, in string, lossless bool) {
+			flowsOf(frames, by, func(f *capture.Flow, found verify.Finding) {
+				key := file.name + " " + endsOf(f)
+				t.add(in, judged{found: found, label: label{at: key, truth: told[key]}}, lossless)
+			})
+		}
+		judgeAll(whole, file.frames, file.name, true)
+		for _, v := range variants {
+			if v.name != highEntropy {
+				judgeAll(damaged, v.make(file.frames, chance(i)), file.name+", "+v.name, v.lossless)
+			}
+		}
+	}
+	return []*tally{whole, damaged}
+}
+
+// askOracle writes the labels of the corpus anew.
+func askOracle(ctx context.Context, dir, labels string) error {
+	files, err := filepath.Glob(filepath.Join(dir, "*.pcap*"))
+	if err != nil || len(files) == 0 {
+		return fmt.Errorf("corpus: no captures in %s: %v", dir, err)
+	}
+	var out strings.Builder
+	for _, file := range files {
+		streams, err := askTshark(ctx, file)
+		if err != nil {
+			return err
+		}
+		for _, ends := range slices.Sorted(maps.Keys(streams)) {
+			fmt.Fprintf(&out, "%s %s\t%s\n", filepath.Base(file), ends, streams[ends].truth())
+		}
+	}
+	if err := os.WriteFile(labels, []byte(out.String()), 0o644); err != nil {
+		return fmt.Errorf("corpus: %v", err)
+	}
+	return nil
 }
 
 // endsOf is a flow as the oracle knows it.
@@ -65,11 +109,13 @@ func endsOf(f *capture.Flow) string {
 
 // stream is what tshark sees between two ends.
 type stream struct {
-	// says: there is payload. tls, dtls and clear: packets of it have been named
-	// so; clear is a protocol that does not encrypt, or one not known.
+	// says: there is payload. tls and clear: packets of it have been named so;
+	// clear is a protocol that does not encrypt, or one not known.
 	says, tls, clear bool
 	suite            uint16
 	answered         bool // a ServerHello was seen
+	// dark: what follows the hellos is of a version that tshark does not read.
+	dark bool
 	// sealed are the ends that sent application data, or anything else behind a
 	// change of cipher.
 	sealed map[string]bool
@@ -83,9 +129,11 @@ func (s *stream) truth() truth {
 	switch {
 	case !s.says:
 		return nothing
+	case s.dark:
+		return untold
 	case s.tls && s.answered && broken:
 		return inClear
-	case s.tls && s.clear && len(s.sealed) > 0:
+	case s.tls && s.clear:
 		return mixed
 	case s.tls && len(s.sealed) > 1:
 		return sealed
@@ -98,7 +146,7 @@ func (s *stream) truth() truth {
 // tsharkFields are what the oracle is asked for, in order.
 var tsharkFields = []string{"ip.src", "ipv6.src", "tcp.srcport", "udp.srcport", "ip.dst", "ipv6.dst", "tcp.dstport", "udp.dstport",
 	"frame.protocols", "tcp.len", "udp.length", "tls.record.content_type", "dtls.record.content_type", "tls.record.opaque_type",
-	"tls.handshake.type", "tls.handshake.ciphersuite", "dtls.handshake.type"}
+	"tls.handshake.type", "tls.handshake.ciphersuite", "dtls.handshake.type", "dtls.handshake.ciphersuite"}
 
 // askTshark has every stream of a capture by its ends.
 func askTshark(ctx context.Context, file string) (map[string]*stream, error) {
@@ -161,11 +209,16 @@ func (s *stream) see(row map[string]string, from string) {
 	switch inTLS := slices.Contains(layers, "tls") || slices.Contains(layers, "dtls"); {
 	case inTLS:
 		s.tls = true
+		s.dark = s.dark || len(types) == 0 && row["tls.handshake.type"] != "" // SSL 2.0 has no records
+	case s.answered && row["udp.length"] != "":
+		s.dark = true // DTLS 1.3
 	case !s.tls: // behind TLS, what tshark does not name is a piece of a record
 		s.clear = true
 	}
 	for _, kind := range types {
 		switch {
+		case kind == "24" && !s.changed[from]:
+			s.clear = true // a heartbeat brings what was asked for in clear
 		case kind == "20":
 			s.changed[from] = true
 		case kind == "23", s.changed[from]:
@@ -173,9 +226,9 @@ func (s *stream) see(row map[string]string, from string) {
 		}
 	}
 	handshake := splitComma(row["tls.handshake.type"], row["dtls.handshake.type"])
-	suites := splitComma(row["tls.handshake.ciphersuite"])
+	s.answered = s.answered || slices.Contains(handshake, "2")
+	suites := splitComma(row["tls.handshake.ciphersuite"], row["dtls.handshake.ciphersuite"])
 	if slices.Contains(handshake, "2") && len(suites) == 1 {
-		s.answered = true
 		if n, err := strconv.ParseUint(suites[0], 0, 16); err == nil {
 			s.suite = uint16(n)
 		}

@@ -194,9 +194,13 @@ func (j judged) wrong(whole bool) string {
 			return falsePlaintext
 		}
 	case nothing:
-		if j.found.Verdict != verify.Silent {
+		switch {
+		case seals:
+			return falseSealed
+		case j.found.Verdict == verify.Plaintext:
 			return falsePlaintext
 		}
+	case untold:
 	default: // no label: what it is called cannot be right
 		if seals {
 			return falseSealed

@@ -14,7 +14,8 @@
 //	confusion matrix            of truths by verdicts; a flow in clear that is called
 //	                            sealed, or the reverse, fails the run
 //
-// Usage: go run ./test/captures record [SCENE…], or matrix.
+// Usage: go run ./test/captures record [SCENE…], or oracle, which has tshark label
+// the corpus that lies beside the repository, or matrix.
 package main
 
 import (
@@ -24,6 +25,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 )
 
@@ -42,7 +44,7 @@ const testdata = "test/captures/testdata"
 // run is the command line.
 func run(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) == 0 {
-		return errors.New("usage: captures record [SCENE...] | captures matrix")
+		return errors.New("usage: captures record [SCENE...] | oracle | matrix")
 	}
 	if play, ok := roles[args[0]]; ok {
 		return play(ctx, args[1:], out)
@@ -50,29 +52,31 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	switch args[0] {
 	case "record":
 		return record(ctx, args[1:], testdata, out)
+	case "oracle":
+		return askOracle(ctx, corpusDir, filepath.Join(testdata, corpusLabels))
 	case "matrix":
-		return matrix(ctx, out)
+		return matrix(out)
 	}
-	return fmt.Errorf("%q: must be record or matrix", args[0])
+	return fmt.Errorf("%q: must be record, oracle or matrix", args[0])
 }
 
 // matrix prints the confusion matrix, and fails if any verdict is false.
-func matrix(ctx context.Context, out io.Writer) error {
+func matrix(out io.Writer) error {
 	goldens, err := loadGoldens(testdata)
 	if err != nil {
 		return err
 	}
 	m := measure(goldens, theJudge)
-	corpus, missing, err := measureCorpus(ctx, corpusDir, theJudge)
+	files, told, err := loadCorpus(corpusDir, filepath.Join(testdata, corpusLabels))
 	if err != nil {
 		return err
 	}
-	if corpus != nil {
-		m.corpora = append(m.corpora, corpus)
+	if files != nil {
+		m.corpora = measureCorpus(files, told, theJudge)
 	}
 	m.print(out)
-	if missing != "" {
-		fmt.Fprintln(out, missing)
+	if files == nil {
+		fmt.Fprintf(out, "the corpus of other people's captures is not here: %s\n", corpusDir)
 	}
 	broken := m.broken()
 	for _, b := range broken {

@@ -31,7 +31,7 @@ func class(v verify.Verdict) string {
 }
 
 // truths in the order of rows. The empty one is of flows without a label.
-var truths = []truth{sealed, inClear, mixed, neither, mimic, nothing, ""}
+var truths = []truth{sealed, inClear, mixed, neither, mimic, untold, nothing, ""}
 
 // tally is what one kind of capture came to.
 type tally struct {

@@ -50,6 +50,8 @@ const (
 	// mimic: in clear, of random bytes in the form of TLS: where its beginning is
 	// not seen, nothing tells it from a sealed flow.
 	mimic truth = "mimicry"
+	// untold: the oracle of a corpus cannot tell.
+	untold truth = "untold"
 	// nothing: no payload.
 	nothing truth = "nothing"
 )

@@ -86,7 +86,7 @@ func ldap(name, client string, l label) scene {
 var databaseScenes = []scene{
 	psql("postgres", "", "disable", clearAs("", "postgresql")),
 	psql("postgres-refused", "", "prefer", clearAs("", "postgresql")),
-	psql("postgres-tls", "-c ssl=on", "verify-full", label{truth: sealed, verdict: verify.TLS, version: "1.3", upgrade: "postgresql"}),
+	psql("postgres-tls", "-c ssl=on", "verify-full", label{truth: sealed, verdict: verify.TLS, version: "1.3", group: "secp256r1", upgrade: "postgresql", retried: true}),
 	psql("postgres-tls12", "-c ssl=on -c ssl_max_protocol_version=TLSv1.2", "prefer", label{truth: sealed, verdict: verify.TLS, version: "1.2", upgrade: "postgresql"}),
 	mariadb("mariadb", "", "--skip-ssl", clearAs("", "mysql")),
 	mariadb("mariadb-tls", "--ssl-cert=$D/server.crt --ssl-key=$D/my.key", "--ssl --ssl-ca=ca.crt", upgraded("", "mysql")),

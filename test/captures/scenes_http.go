@@ -67,7 +67,7 @@ var httpScenes = []scene{
 	proxied("proxy-protocol-v2", "send-proxy-v2"),
 	tunnelled("http-connect", "", "", label{truth: sealed, verdict: verify.TLS, version: "1.3", sni: "server.lab", upgrade: "http-connect"}),
 	tunnelled("http-connect-password", "BasicAuth anna s3cret", "-U anna:s3cret",
-		label{truth: mixed, verdict: verify.Plaintext, protocol: "http", version: "1.3", sni: "server.lab", upgrade: "http-connect"}),
+		label{truth: mixed, verdict: verify.Plaintext, protocol: "http-connect", version: "1.3", sni: "server.lab", upgrade: "http-connect"}),
 	{
 		name: "http-connect-plain", needs: []string{"tinyproxy"},
 		server: `echo "Port 8888" > tinyproxy.conf; (` + nginx + `) & exec tinyproxy -d -c tinyproxy.conf`, ready: []string{"tcp/8888", "tcp/80"},

@@ -1,5 +1,7 @@
 package main
 
+import "github.com/sealmesh/sealmesh/internal/verify"
+
 // postfix is an SMTP server on 25 and 465 that delivers to nobody. Its master
 // must run as root and wants its own tree.
 const postfix = `mkdir -p etc spool lib && cp /etc/postfix/* etc/ 2>/dev/null || :
@@ -109,7 +111,10 @@ var mailScenes = []scene{
 	{
 		name: "ftp-auth-tls", needs: []string{"vsftpd"}, server: ftp, ready: []string{"tcp/21"},
 		client: `curl -sS --disable-epsv --ssl-reqd --cacert ca.crt --connect-to rsa.lab::$S: ftp://rsa.lab/plan.txt`,
-		flows:  []label{upgraded("tcp/21", "ftp"), tlsAt("tcp/2121")},
+		flows: []label{
+			{at: "tcp/21", truth: mixed, verdict: verify.Plaintext, protocol: "ftp", upgrade: "ftp", retried: true},
+			{at: "tcp/2121", truth: sealed, verdict: verify.TLS, resumed: true, retried: true},
+		},
 	},
 	{
 		name: "xmpp-starttls", needs: []string{"prosody"}, server: xmpp, ready: []string{"tcp/5222"},

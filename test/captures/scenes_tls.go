@@ -71,7 +71,7 @@ var tlsScenes = []scene{
 	openssl("tls12-null-rsa", rsa+"-tls1_2 -cipher eNULL:@SECLEVEL=0", "-tls1_2 -cipher NULL-SHA256:@SECLEVEL=0",
 		label{truth: inClear, verdict: verify.Plaintext, version: "1.2", cipher: "TLS_RSA_WITH_NULL_SHA256", protocol: "tls"}),
 	openssl("tls10-null", rsa+"-tls1 -cipher eNULL:@SECLEVEL=0", "-tls1 -cipher NULL-SHA:@SECLEVEL=0",
-		label{truth: inClear, verdict: verify.Plaintext, version: "1.0", cipher: "TLS_RSA_WITH_NULL_SHA", protocol: "tls", weak: true}),
+		label{truth: inClear, verdict: verify.Plaintext, version: "1.0", cipher: "TLS_RSA_WITH_NULL_SHA", protocol: "tls"}),
 	{
 		name:   "tls12-null-noise",
 		server: `head -c 6000 /dev/urandom > noise; exec openssl s_server -accept 4433 -cert server.crt -key server.key -tls1_2 -cipher eNULL:@SECLEVEL=0 -HTTP`,

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -29,6 +28,7 @@ type verifyOptions struct {
 	expect string
 	attest []string
 	keys   []string
+	live   liveOptions
 	// command that was typed.
 	command string
 }
@@ -36,7 +36,7 @@ type verifyOptions struct {
 func verifyCommand(args []string) *cobra.Command {
 	o := verifyOptions{format: reportFormat(report.Table), command: shellLine(append([]string{"sealmesh"}, args...))}
 	c := &cobra.Command{
-		Use:   "verify --read FILE...",
+		Use:   "verify --read FILE... | --iface NAME | --netns NAME | --workload NAME | --node NAME",
 		Short: "Say from packets which connections are encrypted, how, and which are not",
 		Long: `Say from packets which connections are encrypted, how, and which are not.
 
@@ -45,6 +45,11 @@ wireguard, dtls, quic, ipsec, macsec, ssh) if that is seen in its bytes, in both
 directions; plaintext if bytes can be read, and those are shown; unknown if neither
 is so, for what looks random need not be encrypted; silent if it carried nothing.
 
+Packets come from capture files, or live from interfaces, network namespaces,
+workloads and nodes. A live capture needs root and ends with --for, or with Ctrl-C,
+which gives the verdict so far; it takes no filter, and leaves loopback out unless
+--loopback is given.
+
 Exit codes, for scripts and CI jobs:
   0  sealed: every flow with payload is, or is exempt for a reason (--expect)
   1  plaintext was found, or a flow is not sealed as --expect asks
@@ -52,6 +57,8 @@ Exit codes, for scripts and CI jobs:
   3  inconclusive: no plaintext, but not enough was seen. Packets were dropped, the
      capture ended early, nothing was captured, or a flow is unknown`,
 		Example: `  sealmesh verify --read lab.pcapng
+  sealmesh verify --iface eth0 --for 30s
+  sealmesh verify --workload shop/web,shop/cart --node n1 --for 1m
   tcpdump -i eth0 -w - -U | sealmesh verify --read -
   sealmesh verify --read *.pcap.gz --expect edges.yaml -o junit --out verify.xml
   sealmesh verify --read lab.pcapng -o html --out for-the-auditor.html`,
@@ -64,6 +71,7 @@ Exit codes, for scripts and CI jobs:
 	f.StringVar(&o.expect, "expect", "", "file with the edges that must be there, how each must be sealed, and what is exempt")
 	f.StringArrayVar(&o.attest, "attest", nil, "what a proxy answers at /connections, saved to a file (repeatable)")
 	f.StringArrayVar(&o.keys, "wireguard-key", nil, "public key of a WireGuard peer, as NAME=BASE64 (repeatable)")
+	o.live.flags(c)
 	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formatNames(), cobra.ShellCompDirectiveNoFileComp))
 	_ = c.MarkFlagFilename("expect", "yaml", "yml")
 	c.RunE = o.run
@@ -81,7 +89,7 @@ func (o *verifyOptions) run(cmd *cobra.Command, files []string) error {
 	if err != nil {
 		return err
 	}
-	in, err := o.input(cmd.Context(), cmd.InOrStdin(), files)
+	in, err := o.input(cmd, files)
 	if err != nil {
 		return err
 	}
@@ -174,6 +182,9 @@ func judge(in *input, session *verify.Session, p *progress) (*verify.Report, rep
 		p.packet()
 	}
 	end := in.end()
+	for _, lanes := range end.attested {
+		session.Attest(lanes)
+	}
 	seen := verify.Seen{Counts: table.Close(), Cut: end.cut, Doubts: end.doubts}
 	seen.Dropped = seen.Counts.Dropped + end.dropped
 	return session.Report(seen), report.Meta{First: first, Last: last, Where: end.where, Files: end.files}, nil
@@ -202,15 +213,24 @@ type ending struct {
 	cut string
 	// doubts are further reasons not to call it sealed.
 	doubts []string
+	// attested is what proxies said while it was captured.
+	attested [][]verify.Lane
 }
 
 // input finds the input that was asked for.
-func (o *verifyOptions) input(ctx context.Context, stdin io.Reader, files []string) (*input, error) {
-	switch {
+func (o *verifyOptions) input(cmd *cobra.Command, files []string) (*input, error) {
+	ctx, stdin := cmd.Context(), cmd.InOrStdin()
+	switch wrong := o.live.misused(cmd); {
+	case wrong != nil:
+		return nil, wrong
+	case o.live.wanted() && len(o.read)+len(files) > 0:
+		return nil, hint(fmt.Errorf("%q: a capture is either read or made", append(o.read, files...)[0]), "name several interfaces with commas: --iface eth0,eth1")
+	case o.live.wanted():
+		return o.live.input(cmd)
 	case len(o.read) == 0 && len(files) > 0:
 		return nil, hint(fmt.Errorf("%q: nothing says what to do with it", files[0]), "to judge capture files: sealmesh verify --read %s", shellLine(files))
 	case len(o.read) == 0:
-		return nil, hint(errors.New("nothing to judge"), "name a capture file: sealmesh verify --read FILE")
+		return nil, hint(errors.New("nothing to judge"), "name a capture file: sealmesh verify --read FILE; or an interface: sealmesh verify --iface NAME --for 30s")
 	}
 	files = append(o.read, files...)
 	if f, ok := stdin.(*os.File); ok && contains(files, "-") && term.IsTerminal(int(f.Fd())) {

@@ -4,13 +4,16 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/gopacket/gopacket/pcapgo"
 	"golang.org/x/sys/unix"
 
 	"github.com/sealmesh/sealmesh/internal/cli"
@@ -83,6 +86,73 @@ func TestWhatIsInterruptedIsJudgedSoFar(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A file that breaks off takes nothing from the next one, and the other way round.
+func TestFilesAreJudgedTogether(t *testing.T) {
+	cut, sealed, leaky := captured(t, "tls", "cut"), captured(t, "tls"), captured(t, "http")
+	for _, c := range []struct {
+		files []string
+		want  int
+	}{{[]string{sealed, cut}, 3}, {[]string{cut, sealed}, 3}, {[]string{cut, leaky}, 1}, {[]string{leaky, sealed}, 1}} {
+		code, out := sealmesh(t.Context(), t, append([]string{"verify", "--read"}, c.files...)...)
+		if code != c.want || slices.Contains(c.files, cut) != strings.Contains(out, cut+" ends in the middle of a packet") {
+			t.Errorf("%v: exit code %d:\n%s", c.files, code, out)
+		}
+		if !strings.Contains(out, " 2 flows,") {
+			t.Errorf("%v: not all was read:\n%s", c.files, out)
+		}
+	}
+}
+
+// A capture that lost packets shows nothing about what it lost.
+func TestDropsOfTheCaptureAreDoubts(t *testing.T) {
+	for drops, want := range map[uint64]int{0: 0, 7: 3} {
+		path := filepath.Join(t.TempDir(), "lab.pcapng")
+		if err := withDrops(captured(t, "tls"), path, drops); err != nil {
+			t.Fatal(err)
+		}
+		code, out := sealmesh(t.Context(), t, "verify", "--read", path)
+		if code != want || !strings.Contains(out, fmt.Sprintf(" %d dropped,", drops)) {
+			t.Errorf("%d drops: exit code %d:\n%s", drops, code, out)
+		}
+	}
+}
+
+// withDrops writes a pcap file as a pcapng file of a capture that lost packets.
+func withDrops(from, to string, drops uint64) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	r, err := pcapgo.NewReader(in)
+	if err != nil {
+		return err
+	}
+	out, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	w, err := pcapgo.NewNgWriter(out, r.LinkType())
+	if err != nil {
+		return err
+	}
+	for {
+		data, info, err := r.ReadPacketData()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if err := w.WritePacket(info, data); err != nil {
+			return err
+		}
+	}
+	err = w.WriteInterfaceStats(0, pcapgo.NgInterfaceStatistics{PacketsReceived: 100, PacketsDropped: drops})
+	return errors.Join(err, w.Flush())
 }
 
 // What the proxies of both ends say makes mutual TLS of what is seen as TLS.

@@ -62,15 +62,17 @@ type scopeKey struct {
 
 // scopes are those that flows are in.
 type scopes struct {
-	all    map[scopeKey]*scope
-	kinds  map[scopeKey]uint32
-	last   *scope
+	all   map[scopeKey]*scope
+	kinds map[scopeKey]uint32
+	// last are those that were asked for last, outside of overlays and in some.
+	last   [2]*scope
 	nextID uint32
 }
 
 // of is the scope of a packet.
 func (s *scopes) of(vantage string, p *path) *scope {
-	if l := s.last; l != nil && l.vantage == vantage && l.key.path == *p {
+	last := &s.last[min(p.n, 1)]
+	if l := *last; l != nil && l.vantage == vantage && (p.n == 0 || l.key.path == *p) {
 		return l
 	}
 	k := scopeKey{vantage, *p}
@@ -83,7 +85,7 @@ func (s *scopes) of(vantage string, p *path) *scope {
 		sc = &scope{id: s.nextID, vantage: vantage, overlay: p.String(), key: k, any: s.anyOf(k)}
 		s.all[k] = sc
 	}
-	s.last = sc
+	*last = sc
 	return sc
 }
 
@@ -116,8 +118,8 @@ func (s *scopes) release(sc *scope) {
 		return
 	}
 	delete(s.all, sc.key)
-	if s.last == sc {
-		s.last = nil
+	if last := &s.last[min(sc.key.path.n, 1)]; *last == sc {
+		*last = nil
 	}
 }
 

@@ -29,7 +29,7 @@ const (
 
 // Bounds of what a file may say beside packets.
 const (
-	maxInterfaces = 1 << 16
+	maxInterfaces = 1 << 12
 	maxSecrets    = 16 << 20
 	maxNames      = 1 << 16
 )

@@ -40,15 +40,26 @@ func (r *rooms) take(class int) []byte {
 		r.idle -= size
 		return free[len(free)-1]
 	}
-	if r.total+size > r.limit {
-		for i := range r.free {
-			r.free[i] = nil
-		}
-		r.total -= r.idle
-		r.idle = 0
+	for r.idle > 0 && r.total+size > r.limit {
+		r.drop()
 	}
 	r.total += size
 	return make([]byte, size)
+}
+
+// drop gives up one of the windows of the size of which most bytes are idle.
+func (r *rooms) drop() {
+	most, bytes := 0, 0
+	for class, free := range r.free {
+		if n := len(free) * roomSizes[class]; n > bytes {
+			most, bytes = class, n
+		}
+	}
+	free := r.free[most]
+	free[len(free)-1] = nil
+	r.free[most] = free[:len(free)-1]
+	r.total -= int64(roomSizes[most])
+	r.idle -= int64(roomSizes[most])
 }
 
 // release takes a window back.

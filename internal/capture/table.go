@@ -285,9 +285,27 @@ func (f *Flow) reopenedBy(p *packet, forward bool) bool {
 	return !again
 }
 
-// ended reports whether a connection is over.
+// ended reports whether a connection is over: aborted, or closed and acknowledged
+// by both sides. Of a side that was not seen at all nothing more is asked.
 func (f *Flow) ended() bool {
-	return f.Reset || f.ToServer.stream.ended() && f.ToClient.stream.ended()
+	up, down := &f.ToServer, &f.ToClient
+	switch {
+	case f.Reset:
+		return true
+	case up.Packets == 0:
+		return down.Ended
+	case down.Packets == 0:
+		return up.Ended
+	}
+	return up.stream.ended() && down.stream.ended()
+}
+
+// abandoned reports whether a live flow is given up before its end.
+func (f *Flow) abandoned(now time.Time) bool {
+	if f.Proto == TCP {
+		return !f.ToServer.Ended || !f.ToClient.Ended
+	}
+	return now.Sub(f.Last) < resting
 }
 
 // touch puts a flow behind all that have been idle for longer.
@@ -325,7 +343,7 @@ func (t *Table) relieve(now time.Time) {
 		if f == nil || f == t.last {
 			return
 		}
-		if f.state.queue == &t.live && (f.Proto == TCP || now.Sub(f.Last) < resting) {
+		if f.state.queue == &t.live && f.abandoned(now) {
 			f.Evicted = true
 			t.counts.Evicted++
 		}

@@ -97,6 +97,7 @@ func TestWhatHasEndedLingersAndIsHandedOver(t *testing.T) {
 		{"a late acknowledgement, at once", append(slices.Clone(closed), late, tick), 2, 0},
 		{"a late acknowledgement, after a while", append(slices.Clone(closed), tick, late), 2, 1},
 		{"a late segment with payload is never passed over", append(slices.Clone(closed), tick, up("", 2, "hi")), 3, 0},
+		{"one direction only, closed", []packet{closed[0], closed[2], closed[3], tick, late}, 2, 1},
 		{"reset", append(slices.Clone(reset), tick, down("R", 0, "").acking(2)), 2, 1},
 		{"reset, and opened again", append(slices.Clone(reset), up("S", 99, ""), up("", 100, "x")), 2, 0},
 	} {
@@ -171,6 +172,22 @@ func TestTheLastFlowIsReadBeforeItsEnd(t *testing.T) {
 	table.Add(&Frame{Data: arp, Length: 60, Link: layers.LinkTypeEthernet})
 	if table.Last() != nil {
 		t.Error("ARP has a flow")
+	}
+}
+
+func TestAPacketOfAKnownFlowTakesNoMemory(t *testing.T) {
+	table := NewTable(Limits{}, func(*Flow) {})
+	tcp4 := hello4(t)
+	for name, data := range map[string][]byte{
+		"TCP": tcp4, "UDP": udpPacket(t, 53, []byte("hello")), "VXLAN": udpPacket(t, portVXLAN, vxlan(1, helloFrame(t))),
+	} {
+		f := &Frame{Data: data, Length: len(data), Link: layers.LinkTypeRaw, Time: time.Unix(1, 0)}
+		for range 2 * maxDatagrams {
+			table.Add(f)
+		}
+		if n := testing.AllocsPerRun(100, func() { table.Add(f) }); n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
 	}
 }
 

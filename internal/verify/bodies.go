@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"iter"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/sealmesh/sealmesh/internal/capture"
@@ -68,18 +70,26 @@ func refute(bodies [][]byte, tag int) error {
 
 var errNotRandom = errors.New("bytes that should be sealed do not look random")
 
-// datagrams are those of a direction that carry anything, without those that are
-// the same as the one before: a packet may be captured twice on its way.
-func datagrams(d *capture.Direction) []capture.Chunk {
-	var all []capture.Chunk
-	for _, c := range d.Chunks {
-		if len(c.Data)+c.Cut == 0 {
-			continue
+// datagrams are those of a direction that carry anything, each once: a packet may
+// be captured twice on its way.
+func datagrams(d *capture.Direction) iter.Seq[capture.Chunk] {
+	return func(yield func(capture.Chunk) bool) {
+		for i, c := range d.Chunks {
+			again := func(before capture.Chunk) bool { return before.Cut == c.Cut && bytes.Equal(before.Data, c.Data) }
+			if len(c.Data)+c.Cut == 0 || slices.ContainsFunc(d.Chunks[:i], again) {
+				continue
+			}
+			if !yield(c) {
+				return
+			}
 		}
-		if n := len(all); n > 0 && all[n-1].Cut == c.Cut && bytes.Equal(all[n-1].Data, c.Data) {
-			continue
-		}
-		all = append(all, c)
 	}
-	return all
+}
+
+// firstDatagram is the first that carries anything, as far as it was captured.
+func firstDatagram(d *capture.Direction) ([]byte, bool) {
+	for c := range datagrams(d) {
+		return c.Data, len(c.Data) > 0
+	}
+	return nil, false
 }

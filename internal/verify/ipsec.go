@@ -24,7 +24,7 @@ const (
 func judgeIPsec(f *capture.Flow, _ Knowledge, found *Finding) bool {
 	r := ipsecReading{ports: f.Proto == capture.ESP || f.Client.Port() == espPort || f.Server.Port() == espPort, sessions: map[espSession]*counter{}}
 	for side, d := range []*capture.Direction{&f.ToServer, &f.ToClient} {
-		for _, c := range datagrams(d) {
+		for c := range datagrams(d) {
 			if err := r.read(f.Proto, side, c); err != nil {
 				if found.Reason == "" && (r.esp+r.ike > 0 || f.Proto == capture.ESP) {
 					found.Reason = fmt.Sprintf("looks like IPsec, but packet %d: %v", c.Packet(0), err)
@@ -168,7 +168,7 @@ func (r *ipsecReading) shown(oneWay bool) error {
 		return nil
 	case r.esp == 0:
 		return errors.New("IKE came to no encrypted message in both directions, as far as was captured")
-	case bytes < espBytes || !several && !(sides[0] && sides[1]):
+	case bytes < espBytes, !several && (!sides[0] || !sides[1]):
 		return fmt.Errorf("%d packets are too few to tell", r.esp)
 	}
 	return nil

@@ -75,12 +75,13 @@ func TestIPsecIsRead(t *testing.T) {
 		says     string
 	}{
 		{"several packets", capture.ESP, 0, several, IPsec, "esp", ""},
+		{"captured twice", capture.ESP, 0, append(several, several[0], several[3]), IPsec, "esp", ""},
 		{"one direction", capture.ESP, 0, only(several, false), IPsec, "esp", ""},
 		{"one each way", capture.ESP, 0, []sent{packet(false, 1), packet(true, 1)}, IPsec, "esp", ""},
 		{"one packet", capture.ESP, 0, several[:1], Unknown, "", "too few"},
 		{"in UDP", capture.UDP, 4500, append(several, sent{true, []byte{0xff}}), IPsec, "esp", ""},
 		{"in UDP, on another port", capture.UDP, 4501, several, Unknown, "", ""},
-		{"the same number twice", capture.ESP, 0, append(several, packet(true, 3), packet(true, 1)), Unknown, "", ""},
+		{"the same number twice", capture.ESP, 0, append(several, packet(true, 3), sent{true, esp(t, 0xc0ffef, 1, text[:60])}), Unknown, "", "twice"},
 		{"numbers by chance", capture.ESP, 0, append(several, packet(false, 1<<30)), Unknown, "", "jump"},
 		{"text inside", capture.ESP, 0, []sent{inClear, inClear, inClear}, Plaintext, "", "cleartext"},
 		{"zeros inside", capture.ESP, 0, append(several, sent{false, append([]byte{0, 0xc0, 0xff, 0xee, 0, 0, 0, 11}, make([]byte, 60)...)}), Unknown, "", "random"},

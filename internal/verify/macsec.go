@@ -21,7 +21,7 @@ func judgeMACsec(f *capture.Flow, _ Knowledge, found *Finding) bool {
 	channels := map[macsecChannel]*counter{}
 	var sealed [][]byte
 	for side, d := range []*capture.Direction{&f.ToServer, &f.ToClient} {
-		for _, c := range datagrams(d) {
+		for c := range datagrams(d) {
 			tag, body, err := parseSecTAG(c.Data, len(c.Data)+c.Cut)
 			if err == nil {
 				to := macsecChannel{side, tag.channel, tag.association}

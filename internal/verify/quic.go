@@ -20,12 +20,18 @@ const quicOneWay = 4
 // judgeQUIC recognises QUIC by its Initial packets, which open with keys that the
 // client's connection ID gives: both hellos, and sealed packets of both sides.
 func judgeQUIC(f *capture.Flow, _ Knowledge, found *Finding) bool {
-	if google(f, found) {
+	first, ok := firstDatagram(&f.ToServer)
+	switch {
+	case !ok:
+		return false
+	case google(f, first, found):
 		return true
+	case first[0] < 0x80: // no long header: nothing tells it from anything else
+		return false
 	}
 	r := quicReading{oneWay: found.OneWay}
 	err := r.split(f)
-	if len(r.packets) == 0 || r.packets[0].Kind == quic.OneRTT {
+	if len(r.packets) == 0 {
 		return false
 	}
 	if err == nil {
@@ -58,17 +64,13 @@ const quicTag = 16
 
 // google recognises QUIC from before it was a standard: what it encrypts cannot
 // be told here.
-func google(f *capture.Flow, found *Finding) bool {
-	first := datagrams(&f.ToServer)
-	if len(first) == 0 {
-		return false
-	}
-	version, ok := quic.Google(first[0].Data)
+func google(f *capture.Flow, first []byte, found *Finding) bool {
+	version, ok := quic.Google(first)
 	if !ok {
 		return false
 	}
 	for _, d := range []*capture.Direction{&f.ToServer, &f.ToClient} {
-		for _, c := range datagrams(d) {
+		for c := range datagrams(d) {
 			if allReadable(c.Data) {
 				return false
 			}
@@ -97,7 +99,7 @@ type quicPacket struct {
 // split takes all datagrams apart.
 func (r *quicReading) split(f *capture.Flow) error {
 	for side, d := range []*capture.Direction{&f.ToServer, &f.ToClient} {
-		for _, c := range datagrams(d) {
+		for c := range datagrams(d) {
 			if allReadable(c.Data) {
 				return fmt.Errorf("packet %d is text", c.Packet(0))
 			}

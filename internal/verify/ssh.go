@@ -19,7 +19,7 @@ const sshSealed = 16
 func judgeSSH(f *capture.Flow, _ Knowledge, found *Finding) bool {
 	var r sshReading
 	for i, d := range []*capture.Direction{&f.ToServer, &f.ToClient} {
-		if err := r.sides[i].read(d); err != nil && !(found.OneWay && d.Packets == 0) {
+		if err := r.sides[i].read(d); err != nil && (!found.OneWay || d.Packets > 0) {
 			return false
 		}
 	}
@@ -29,8 +29,8 @@ func judgeSSH(f *capture.Flow, _ Knowledge, found *Finding) bool {
 	}
 	found.SSH = &SSHInfo{Client: client.banner.Software, Server: server.banner.Software}
 	found.Protocol = "ssh"
-	for _, s := range r.sides {
-		if v := s.banner.Protocol; v != "" && v != "2.0" && v != "1.99" {
+	for i := range r.sides {
+		if v := r.sides[i].banner.Protocol; v != "" && v != "2.0" && v != "1.99" {
 			found.Verdict, found.Reason = Unknown, "SSH "+v+", which is not read here"
 			found.Weak = []string{"SSH " + v}
 			return true

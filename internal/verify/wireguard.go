@@ -26,7 +26,7 @@ const (
 func judgeWireGuard(f *capture.Flow, knows Knowledge, found *Finding) bool {
 	w := wgReading{info: &WireGuardInfo{Handshake: "unseen"}, sessions: map[wgSession]*counter{}}
 	for side, d := range []*capture.Direction{&f.ToServer, &f.ToClient} {
-		for _, c := range datagrams(d) {
+		for c := range datagrams(d) {
 			m, err := wireguard.Parse(c.Data, len(c.Data)+c.Cut)
 			if err != nil {
 				if len(w.sealed) > 0 {

@@ -26,7 +26,7 @@ const (
 	// countedWhole is the longest body whose distinct values are counted; above
 	// it nearly all 256 occur, and how often each does tells more.
 	countedWhole = 512
-	// limit bounds the work: more bytes do not tell more.
+	// limit bounds the work: more bytes tell little more.
 	limit = 4096
 	// gram is a length that does not occur twice by chance: among the positions
 	// of 4096 bytes once in 10^12.
@@ -87,40 +87,59 @@ var leastDistinct = sync.OnceValue(func() *[countedWhole + 1]int {
 // evenBits holds how often each of the eight bits is set against chance: in text
 // the highest never is.
 func evenBits(counts *[256]int, n int) bool {
-	for bit := range 8 {
-		set := 0
-		for value, c := range counts {
-			set += c * (value >> bit & 1)
+	least := 0
+	if n < len(leastHeads()) {
+		least = leastHeads()[n]
+	} else { // Hoeffding's inequality
+		least = int(math.Ceil(float64(n)/2 - math.Sqrt(float64(n)*math.Log(2/rare)/2)))
+	}
+	var set [8]int
+	for value, c := range counts {
+		for bit := range set {
+			set[bit] += c * (value >> bit & 1)
 		}
-		if few := min(set, n-set); halfTail(n, few) < rare/2 {
+	}
+	for _, heads := range set {
+		if min(heads, n-heads) < least {
 			return false
 		}
 	}
 	return true
 }
 
-// halfTail bounds the chance of at most few heads among n tosses: exact while
-// that is cheap, else by Hoeffding's inequality, which is never below it.
-func halfTail(n, few int) float64 {
-	if n > 256 {
-		off := float64(n)/2 - float64(few)
-		return math.Exp(-2 * off * off / float64(n))
+// leastHeads is, by the number of tosses of a coin, the least number of heads, or
+// of tails, that does not deny: of fewer the chance is below half of rare.
+var leastHeads = sync.OnceValue(func() *[countedWhole]int {
+	var least [countedWhole]int
+	for n := range least {
+		p := math.Pow(0.5, float64(n)) // of no heads
+		for k, below := 0, p; below < rare/2; k++ {
+			p *= float64(n-k) / float64(k+1)
+			below += p
+			least[n] = k + 1
+		}
 	}
-	return tail(n, n-few, 0.5) // as likely as at most few
-}
+	return &least
+})
 
 // repeats reports whether some sequence of bytes occurs twice.
 func repeats(b []byte) bool {
-	if len(b) < 2*gram {
-		return false
-	}
-	seen := make(map[uint64]int, len(b))
+	const bits = 13 // of an index: at most half of the places are taken
+	var places [1 << bits]uint16
 	for i := 0; i+gram <= len(b); i++ {
 		word := binary.BigEndian.Uint64(b[i:])
-		if before, ok := seen[word]; ok && i-before >= gram {
-			return true
-		} else if !ok {
-			seen[word] = i
+		at := word * 0x9e3779b97f4a7c15 >> (64 - bits)
+		for ; places[at] != 0; at = (at + 1) % (1 << bits) {
+			before := int(places[at]) - 1
+			if binary.BigEndian.Uint64(b[before:]) == word {
+				if i-before >= gram {
+					return true
+				}
+				break
+			}
+		}
+		if places[at] == 0 {
+			places[at] = uint16(i + 1)
 		}
 	}
 	return false
@@ -154,20 +173,20 @@ func Unrelated(bodies [][]byte) bool {
 	return tail(places, max(ahead, behind), 1.0/256) >= rare
 }
 
-// tail is the chance that of n events, each with chance p, at least k happen.
+// tail is the chance that of n events, each with chance p, at least k happen; it is
+// 1 where k is no more than can be expected.
 func tail(n, k int, p float64) float64 {
-	if k <= 0 {
+	if float64(k) <= float64(n)*p {
 		return 1
 	}
+	logC, _ := math.Lgamma(float64(n + 1))
+	logK, _ := math.Lgamma(float64(k + 1))
+	logR, _ := math.Lgamma(float64(n - k + 1))
+	term := math.Exp(logC - logK - logR + float64(k)*math.Log(p) + float64(n-k)*math.Log1p(-p))
 	sum := 0.0
-	for i := k; i <= n; i++ {
-		logC, _ := math.Lgamma(float64(n + 1))
-		logI, _ := math.Lgamma(float64(i + 1))
-		logR, _ := math.Lgamma(float64(n - i + 1))
-		term := math.Exp(logC - logI - logR + float64(i)*math.Log(p) + float64(n-i)*math.Log1p(-p))
-		if sum += term; term < sum*1e-12 && float64(i) > float64(n)*p {
-			break
-		}
+	for i := k; i <= n && term > sum*1e-9; i++ {
+		sum += term
+		term *= float64(n-i) / float64(i+1) * p / (1 - p)
 	}
 	return sum
 }

@@ -1,10 +1,10 @@
 // Package wireguard takes apart the four messages of WireGuard, as they are on
 // the wire. It keeps no state, decrypts nothing and judges nothing.
 //
-//	 1  initiation  type sender            ephemeral static timestamp mac1 mac2   148 bytes
-//	 2  response    type sender receiver   ephemeral empty            mac1 mac2    92
-//	 3  cookie      type        receiver   nonce cookie                            64
-//	 4  data        type        receiver   counter packet                     32, 48 …
+//	1  initiation  type sender            ephemeral static timestamp mac1 mac2   148 bytes
+//	2  response    type sender receiver   ephemeral empty            mac1 mac2    92
+//	3  cookie      type        receiver   nonce cookie                            64
+//	4  data        type        receiver   counter packet                     32, 48 …
 //
 // Numbers are little-endian and the type is followed by three zeros. See
 // J. Donenfeld, WireGuard: Next Generation Kernel Network Tunnel, section 5.4.

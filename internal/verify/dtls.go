@@ -166,15 +166,16 @@ type dtlsTalk struct {
 // settle ends the judgement of a flow that is not shown to be sealed: what is no
 // DTLS may be plaintext, unless it is keyed by it.
 func (t *dtlsTalk) settle(f *capture.Flow, knows Knowledge, err error) bool {
-	if len(t.client.clear)+len(t.server.clear) == 0 && len(t.client.other)+len(t.server.other) > 0 {
-		return false // it only looked like DTLS
+	if len(t.client.clear)+len(t.server.clear) == 0 {
+		t.found.TLS = nil
+		return false // it may only look like DTLS
 	}
 	rest := *f
-	rest.ToServer.Chunks, rest.ToClient.Chunks = t.client.other, t.server.other
+	rest.ToServer.Chunks, rest.ToClient.Chunks = t.client.foreign(), t.server.foreign()
 	if t.client.name == fromServer {
-		rest.ToServer.Chunks, rest.ToClient.Chunks = t.server.other, t.client.other
+		rest.ToServer.Chunks, rest.ToClient.Chunks = rest.ToClient.Chunks, rest.ToServer.Chunks
 	}
-	if len(t.client.other)+len(t.server.other) > 0 && !t.answer.SRTP && judgeClear(&rest, knows, t.found) {
+	if len(rest.ToServer.Chunks)+len(rest.ToClient.Chunks) > 0 && !t.answer.SRTP && judgeClear(&rest, knows, t.found) {
 		t.found.Reason = ""
 		return true
 	}
@@ -183,6 +184,18 @@ func (t *dtlsTalk) settle(f *capture.Flow, knows Knowledge, err error) bool {
 		t.found.Reason = err.Error()
 	}
 	return true
+}
+
+// foreign are the datagrams that do not even begin as DTLS: of the others the
+// length of the connection id may only not be known.
+func (s *dtlsSide) foreign() []capture.Chunk {
+	var all []capture.Chunk
+	for _, c := range s.other {
+		if !dtls.Looks(c.Data) {
+			all = append(all, c)
+		}
+	}
+	return all
 }
 
 // judge says why the flow is not shown to be sealed, unless it finds a verdict.

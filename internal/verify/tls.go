@@ -28,6 +28,10 @@ func judgeTLS(f *capture.Flow, knows Knowledge, found *Finding) bool {
 	if up := findUpgrade(f); up != nil {
 		return judgeUpgrade(f, knows, found, up)
 	}
+	if cut := cutUpgrade(f); cut != "" {
+		found.Verdict, found.Reason = Unknown, "what follows "+cut+" was not captured whole"
+		return true
+	}
 	return judgeRecords(f, knows, found, [2]int{})
 }
 
@@ -48,7 +52,11 @@ func judgeRecords(f *capture.Flow, knows Knowledge, found *Finding, skipped [2]i
 			return false
 		}
 	case len(t.client.records)+len(t.server.records) == 0:
-		t.refuse(bothWhole(t.client, t.server))
+		for _, s := range []*tlsSide{t.client, t.server} {
+			if s.d.Missing > 0 || s.d.Conflict {
+				t.refuse(s.whole())
+			}
+		}
 		return false
 	case f.ToServer.Packets == 0 || f.ToClient.Packets == 0:
 		t.refuse(t.judgeOneWay())

@@ -66,6 +66,7 @@ type tlsSide struct {
 	name     string
 	d        *capture.Direction
 	skipped  int               // bytes taken off the front
+	lead     []byte            // the end of a record whose beginning was not captured
 	opens    bool              // it is the client of TLS
 	messages []tlswire.Message // of the handshake, in clear
 	broken   error             // why the messages end before they should
@@ -80,7 +81,35 @@ type tlsSide struct {
 
 // newSide reads the records of a direction up to where its handshake says more.
 func newSide(d *capture.Direction, name string) *tlsSide {
-	return &tlsSide{trail: follow(d, 0), name: name, d: d}
+	s := &tlsSide{trail: follow(d, 0), name: name, d: d}
+	s.align()
+	return s
+}
+
+// aligned is how many records in a row show where a stream that was joined in the
+// middle of one goes on.
+const aligned = 2
+
+// align finds the first record of a side that was joined in the middle of one. If
+// what is before it is text, it is none of TLS.
+func (s *tlsSide) align() {
+	if len(s.records) > 0 || s.d.Began || len(s.d.Chunks) == 0 {
+		return
+	}
+	b := s.d.Chunks[0].Data
+	for at := 1; at+tlswire.RecordHeader <= min(len(b), tlswire.MaxBody12); at++ {
+		if b[at+1] != 3 || b[at] < tlswire.TypeChangeCipherSpec || b[at] > tlswire.TypeApplicationData {
+			continue
+		}
+		t := follow(s.d, at)
+		if len(t.records) < aligned || len(t.rest) > 0 {
+			continue
+		}
+		if textLength(b[:at]) < at {
+			s.trail, s.lead = t, b[:at]
+		}
+		return
+	}
 }
 
 // begins reports whether a direction begins with a record of a type.
@@ -125,7 +154,7 @@ func (s *tlsSide) first() (tlswire.Message, error) {
 // readLegacy reads the side as TLS 1.2 and before: handshake in clear up to the
 // change of cipher, and from then on sealed records.
 func (s *tlsSide) readLegacy() {
-	*s = tlsSide{trail: s.trail, name: s.name, d: s.d, skipped: s.skipped}
+	*s = tlsSide{trail: s.trail, name: s.name, d: s.d, skipped: s.skipped, lead: s.lead, opens: s.opens}
 	var stream []byte
 	for i, r := range s.records {
 		switch {
@@ -156,7 +185,7 @@ func (s *tlsSide) readLegacy() {
 // read13 reads the side as TLS 1.3: whatever handshake is in clear, which is
 // hellos only, and sealed records.
 func (s *tlsSide) read13() {
-	*s = tlsSide{trail: s.trail, name: s.name, d: s.d, skipped: s.skipped}
+	*s = tlsSide{trail: s.trail, name: s.name, d: s.d, skipped: s.skipped, lead: s.lead, opens: s.opens}
 	var stream []byte
 	for _, r := range s.records {
 		switch r.Type {

@@ -28,8 +28,6 @@ const (
 // one version, several of them, and all could be random.
 func (t *tlsTalk) judgeUnseen() error {
 	c, s := t.client, t.server
-	c.align()
-	s.align()
 	if err := c.unseen(); err != nil {
 		return err
 	}
@@ -87,6 +85,12 @@ func (s *tlsSide) unseen() error {
 	if err := s.whole(); err != nil {
 		return err
 	}
+	if len(s.lead) > 0 {
+		_, readable := legible(s.lead, unseenRun)
+		if len(s.lead) < leastLead || readable > 0 || !randomness.Plausible(s.lead) || s.records[0].Type != tlswire.TypeApplicationData {
+			return fmt.Errorf("%s: joined in the middle of what may be a handshake", s.name)
+		}
+	}
 	for _, r := range s.records {
 		switch {
 		case r.Version < tlswire.Version10:
@@ -109,29 +113,6 @@ func (s *tlsSide) wholeRecords() []tlswire.Record {
 		}
 	}
 	return whole
-}
-
-// align finds the first record of a side that was joined in the middle of one.
-// What is before it must be long enough to look random, and look so.
-func (s *tlsSide) align() {
-	if len(s.records) > 0 || len(s.d.Chunks) != 1 {
-		return
-	}
-	b := s.d.Chunks[0].Data
-	for at := leastLead; at+tlswire.RecordHeader <= min(len(b), tlswire.MaxBody12); at++ {
-		if b[at] != tlswire.TypeApplicationData || b[at+1] != 3 {
-			continue
-		}
-		t := follow(s.d, at)
-		if len(t.records) < recordsBoth || len(t.rest) > 0 {
-			continue
-		}
-		if _, length := legible(b[:at], unseenRun); length > 0 || !randomness.Plausible(b[:at]) {
-			return
-		}
-		s.trail = t
-		return
-	}
 }
 
 // judgeOneWay judges a flow of which one direction was captured: its hello, and
@@ -174,6 +155,10 @@ func (t *tlsTalk) judgeServerAlone() error {
 	if err != nil {
 		return fmt.Errorf("server: %w", err)
 	}
+	const flight = 5 // records of a server's part of the handshake in TLS 1.3
+	if err := accepted(sealed, tlswire.Is13(t.answer.Version), flight); err != nil {
+		return err
+	}
 	if err := t.aloneIsSealed(s, sealed, suite.Encrypts); err != nil || t.found.Verdict != "" {
 		return err
 	}
@@ -206,6 +191,7 @@ func (t *tlsTalk) judgeClientAlone() error {
 		t.found.TLS.Alert = failed
 		return fmt.Errorf("the handshake failed: %s", failed)
 	}
+	is13 := true
 	sealed, err := c.check13(max(1, len(c.messages)), "")
 	for _, m := range c.messages {
 		if m.Type != tlswire.HelloClient {
@@ -215,15 +201,35 @@ func (t *tlsTalk) judgeClientAlone() error {
 	if err != nil || len(c.messages) > 2 {
 		c.readLegacy()
 		sealed, err = c.checkLegacy()
+		is13 = false
 	}
 	if err != nil {
 		return fmt.Errorf("client: %w", err)
+	}
+	const flight = 3 // records of a client's part of the handshake in TLS 1.3
+	if err := accepted(sealed, is13, flight); err != nil {
+		return err
 	}
 	if err := t.aloneIsSealed(c, sealed, true); err != nil || t.found.Verdict != "" {
 		return err
 	}
 	t.found.Verdict, t.found.Seal = TLS, string(TLS)
 	t.found.Notes = append(t.found.Notes, "only the client was captured: neither version nor cipher suite is known")
+	return nil
+}
+
+// accepted accepts what one direction alone tells of the other's consent: that it
+// went on behind its own part of the handshake.
+func accepted(sealed []tlswire.Record, is13 bool, flight int) error {
+	data := 0
+	for _, r := range sealed {
+		if r.Type == tlswire.TypeApplicationData && r.Whole {
+			data++
+		}
+	}
+	if is13 && data <= flight || data == 0 {
+		return errors.New("one direction alone was captured, and too little to show that the other completed the handshake")
+	}
 	return nil
 }
 

@@ -1,6 +1,8 @@
 package verify
 
 import (
+	"bytes"
+
 	"github.com/sealmesh/sealmesh/internal/capture"
 	tlswire "github.com/sealmesh/sealmesh/internal/dissect/tls"
 )
@@ -59,6 +61,24 @@ func findUpgrade(f *capture.Flow) *upgrade {
 		return up
 	}
 	return nil
+}
+
+// cutUpgrade names a protocol of metadata that leads to TLS and that was not
+// captured to its end: whether it says more cannot be known.
+func cutUpgrade(f *capture.Flow) string {
+	client := f.ToServer.Start()
+	if len(f.ToServer.Chunks) < 2 && f.ToServer.Missing == 0 && len(f.ToClient.Chunks) < 2 && f.ToClient.Missing == 0 {
+		return ""
+	}
+	switch {
+	case bytes.HasPrefix(client, []byte("CONNECT ")):
+		return "HTTP CONNECT"
+	case bytes.HasPrefix(client, []byte("PROXY ")), bytes.HasPrefix(client, []byte("\r\n\r\n\x00\r\nQUIT\n")):
+		return "the PROXY protocol"
+	case bytes.Contains(client[:min(len(client), 64)], []byte(startTLS[:len(startTLS)-4])):
+		return "LDAP's StartTLS"
+	}
+	return ""
 }
 
 // startsTLS reports whether a stream begins with a record of a handshake or an

@@ -53,6 +53,9 @@ func mysqlUpgrade(client, server []byte) *upgrade {
 	return up
 }
 
+// startTLS is the name of LDAP's operation.
+const startTLS = "1.3.6.1.4.1.1466.20037"
+
 // ldapUpgrade reads the StartTLS operation (RFC 4511, section 4.14).
 func ldapUpgrade(client, server []byte) *upgrade {
 	const sequence, integer, extendedRequest, extendedResponse, requestName, enumerated = 0x30, 0x02, 0x77, 0x78, 0x80, 0x0A
@@ -65,7 +68,7 @@ func ldapUpgrade(client, server []byte) *upgrade {
 	_, request, ok1 := element(request, integer)
 	operation, _, ok2 := element(request, extendedRequest)
 	name, _, ok3 := element(operation, requestName)
-	if !ok1 || !ok2 || !ok3 || string(name) != "1.3.6.1.4.1.1466.20037" {
+	if !ok1 || !ok2 || !ok3 || string(name) != startTLS {
 		return nil
 	}
 	answer, rest, ok := element(server, sequence)

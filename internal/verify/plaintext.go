@@ -2,143 +2,242 @@ package verify
 
 import (
 	"bytes"
-	"unicode/utf8"
+	"math"
 
 	"github.com/sealmesh/sealmesh/internal/capture"
+	"github.com/sealmesh/sealmesh/internal/dissect/clear"
 	tlswire "github.com/sealmesh/sealmesh/internal/dissect/tls"
 )
 
-// How many readable bytes in a row are evidence. Of random bytes each is
-// printable with a chance of 98 in 256; over a window of 16 KiB, a run of 32
-// comes up by chance once in 10^10, one of 20 once in 10^5: the longer one is
-// asked for inside a record that claims to be encrypted.
+// How many bits for a text, as clear.Text counts them, make evidence. Random bytes
+// reach b bits from one beginning with a chance of at most 2^-b.
 const (
-	readableRun    = 20
-	readableSealed = 32
-	// readableWhole is asked of a sealed record that is readable throughout.
-	readableWhole = 20
-	// readableStart and readableLine are asked of the beginning of a stream: that
-	// many bytes, or fewer and a line end behind them.
-	readableStart = 12
-	readableLine  = 3
-	// readableChunk is asked of a chunk between gaps that is text throughout.
-	readableChunk = 5
+	// textBits, and log2 of how many bytes there are, for a text anywhere among
+	// others: over a flow of any length once in 10^9. That is 9 letters at the
+	// beginning, 14 in the middle of a whole window, 34 of arbitrary printable
+	// characters, 24 of base64.
+	textBits = 30
+	// wholeBits for all that a side said: only what is a few bytes long has any
+	// chance to be a text throughout (of n bytes 0.38^n), so "hi\n" will do.
+	wholeBits = 8
+	// chunkBits for all of a run between gaps, which says less: "test\n" will do.
+	chunkBits = 13
 )
 
-// readable looks for application bytes that a person can read, in both
-// directions and behind gaps too.
-func readable(f *capture.Flow) (protocol string, found *Evidence) {
-	for i, d := range []*capture.Direction{&f.ToServer, &f.ToClient} {
-		from := [...]string{fromClient, fromServer}[i]
-		for _, c := range d.Chunks {
-			var at, length int
-			switch start := c.Offset == 0 && d.Began; {
-			case start && beginsTLS(c.Data):
-				at, length = textInTLS(c.Data)
-			case start:
-				at, length = text(c.Data)
-			default:
-				at, length = textInside(c.Data)
-			}
-			if length > 0 {
-				return protocolOf(c.Data[at:]), evidence(c, at, length, from)
-			}
+// text finds readable bytes: all that a side said, the beginning, or the most
+// telling segment.
+func (t *clearTalk) text() *Evidence {
+	total := 0
+	for _, chunks := range t.chunks {
+		for _, c := range chunks {
+			total += len(c.Data)
 		}
 	}
-	return "", nil
+	enough := textBits + math.Log2(float64(max(total, 1)))
+	for i := range t.chunks {
+		if e := t.textOf(i, enough); e != nil {
+			return e
+		}
+	}
+	return nil
+}
+
+func (t *clearTalk) textOf(i int, enough float64) *Evidence {
+	if len(t.chunks[i]) == 0 {
+		return nil
+	}
+	if e := t.wholeText(i); e != nil {
+		return e
+	}
+	start := [...]bool{t.Client.Start, t.Server.Start}[i]
+	for part, c := range t.chunks[i] {
+		if p := clear.Prefix(c.Data); part == 0 && start && p.Bits >= textBits {
+			return t.quote(i == 1, part, 0, p.Length)
+		}
+		late := part > 0 || !start
+		if late && hasCertificate(c.Data) {
+			continue
+		}
+		if s := clear.Text(c.Data); s.Bits >= enough && (!late || !inDER(c.Data, s.At)) {
+			return t.quote(i == 1, part, s.At, s.Length)
+		}
+	}
+	return nil
+}
+
+// wholeText is for a side all of whose runs or datagrams are text, or one such run
+// between gaps.
+func (t *clearTalk) wholeText(i int) *Evidence {
+	sum, telling, most := 0.0, 0, 0.0
+	all := true
+	for part, c := range t.chunks[i] {
+		bits := clear.Whole(c.Data)
+		all = all && bits > 0
+		sum += bits
+		if bits > most {
+			telling, most = part, bits
+		}
+	}
+	if all && t.whole[i] && sum >= wholeBits {
+		return t.quote(i == 1, 0, 0, len(t.chunks[i][0].Data))
+	}
+	if !t.Datagrams && most >= chunkBits || most >= textBits {
+		return t.quote(i == 1, telling, 0, len(t.chunks[i][telling].Data))
+	}
+	return nil
 }
 
 func evidence(c capture.Chunk, at, length int, from string) *Evidence {
 	return newEvidence(c.Data[at:at+min(length, evidenceBytes)], c.Packet(at), from)
 }
 
-// beginsTLS reports whether a stream begins with a handshake record.
-func beginsTLS(stream []byte) bool {
-	all, _ := tlswire.Records(stream)
-	return len(all) > 0 && all[0].Type == tlswire.TypeHandshake
+// How long a pattern must be: of bytes that are equal or count up, each after the
+// first has a chance of 1 in 256.
+const (
+	patternRun  = 64
+	patternEcho = 16 // ping's own, in ICMP
+)
+
+// pattern finds what no cipher puts out.
+func (t *clearTalk) pattern() *Evidence {
+	least := patternRun
+	if t.icmp {
+		least = patternEcho
+	}
+	for i, chunks := range t.chunks {
+		for part, c := range chunks {
+			if at, n := steady(c.Data, least); n > 0 {
+				return t.quote(i == 1, part, at, n)
+			}
+		}
+	}
+	return nil
 }
 
-// textInTLS finds readable bytes where TLS should have sealed them, and behind
-// the last record. The handshake itself is in clear by design: it is not judged.
-func textInTLS(stream []byte) (at, length int) {
-	all, rest := tlswire.Records(stream)
-	for _, r := range all {
-		if r.Type != tlswire.TypeApplicationData {
+// steady finds a run of bytes with the same step of 0 or 1 from each to the next.
+func steady(b []byte, least int) (at, length int) {
+	for i := 0; i+1 < len(b); {
+		step := b[i+1] - b[i]
+		j := i + 1
+		for step <= 1 && j < len(b) && b[j]-b[j-1] == step {
+			j++
+		}
+		if j-i >= least {
+			return i, j - i
+		}
+		i = j
+	}
+	return 0, 0
+}
+
+// unsealed leaves out what belongs to a protocol that seals, whose handshake may be
+// readable, and names it: a datagram of such a framing, or a stream from where
+// TLS records begin. Of a stream that was joined late it also leaves out what
+// stands before them: it may be the end of a certificate.
+func unsealed(b []byte, start, datagram bool) (rest []byte, name string) {
+	if datagram {
+		if name := clear.Framing(b); name != "" {
+			return nil, name
+		}
+		return b, ""
+	}
+	if isSSH(b, start) {
+		return nil, "SSH"
+	}
+	switch at := findTLS(b); {
+	case at < 0:
+		return b, ""
+	case start:
+		return b[:at], "TLS"
+	}
+	return nil, "TLS"
+}
+
+// findTLS is where TLS records begin and go on to the end of what is here, or -1:
+// from the very beginning one record will do, later two, or a change of cipher.
+func findTLS(b []byte) int {
+	if all, _ := tlswire.Records(b); len(all) > 0 && (all[0].Type == tlswire.TypeHandshake || all[0].Type == tlswire.TypeAlert && all[0].Length == 2) {
+		return 0
+	}
+	for at := 0; at+tlswire.RecordHeader < len(b); at++ {
+		next := bytes.IndexByte(b[at+1:], 3)
+		if next < 0 {
+			return -1
+		}
+		at += next
+		if b[at] < tlswire.TypeChangeCipherSpec || b[at] > tlswire.TypeApplicationData {
 			continue
 		}
-		if at, length := run(r.Body, readableSealed); length > 0 {
-			return r.Offset + at, length
-		}
-		if n := printablePrefix(r.Body); n == len(r.Body) && n >= readableWhole {
-			return r.Offset, n
-		}
-	}
-	if at, length := text(rest); length > 0 {
-		return len(stream) - len(rest) + at, length
-	}
-	return 0, 0
-}
-
-// text finds readable bytes in a stream that claims nothing: all of it is text,
-// or it begins with a word or a line, or it has a long run of printable bytes.
-func text(stream []byte) (at, length int) {
-	prefix := printablePrefix(stream)
-	switch {
-	case len(stream) == 0:
-		return 0, 0
-	case isText(stream):
-		return 0, len(stream)
-	case prefix >= readableStart || bytes.IndexByte(stream[:prefix], '\n') >= readableLine:
-		return 0, prefix
-	}
-	return run(stream, readableRun)
-}
-
-// textInside finds readable bytes in the middle of a stream, where a few may be
-// so by chance.
-func textInside(stream []byte) (at, length int) {
-	if len(stream) >= readableChunk && isText(stream) {
-		return 0, len(stream)
-	}
-	return run(stream, readableRun)
-}
-
-// isText reports whether all of b is text.
-func isText(b []byte) bool { return utf8.Valid(b) && !bytes.ContainsFunc(b, control) }
-
-// run finds the first run of at least n printable bytes.
-func run(b []byte, n int) (at, length int) {
-	for at < len(b) {
-		length = printablePrefix(b[at:])
-		if length >= n {
-			return at, length
-		}
-		at += length + 1
-	}
-	return 0, 0
-}
-
-// printablePrefix is how many of the first bytes are printable ASCII or blank.
-func printablePrefix(b []byte) int {
-	for i, c := range b {
-		if (c < ' ' || c > '~') && c != '\t' && c != '\r' && c != '\n' {
-			return i
+		all, rest := tlswire.Records(b[at:])
+		changed := len(all) > 0 && all[0].Type == tlswire.TypeChangeCipherSpec && all[0].Length == 1 && all[0].Whole && all[0].Body[0] == 1
+		if len(rest) < tlswire.RecordHeader && (len(all) >= 2 || changed || len(all) == 1 && isHello(all[0])) {
+			return at
 		}
 	}
-	return len(b)
+	return -1
 }
 
-// control reports whether a character is no part of a text.
-func control(r rune) bool {
-	return r < ' ' && r != '\t' && r != '\r' && r != '\n' || r >= 0x7f && r < 0xa0
-}
-
-// protocolOf names what a readable stream begins with.
-func protocolOf(stream []byte) string {
-	for _, word := range []string{"GET ", "HEAD ", "POST ", "PUT ", "DELETE ", "PATCH ", "OPTIONS ", "CONNECT ", "TRACE ", "HTTP/1.", "PRI * HTTP/2"} {
-		if bytes.HasPrefix(stream, []byte(word)) {
-			return "http"
+// isSSH reports a banner and binary packets behind it, or names of algorithms among
+// binary bytes in a stream that was joined late.
+func isSSH(b []byte, start bool) bool {
+	if bytes.HasPrefix(b, []byte("SSH-")) {
+		_, rest, ok := bytes.Cut(b, []byte("\n"))
+		return !ok || len(rest) == 0 || rest[0] == 0
+	}
+	if start {
+		return false
+	}
+	for _, name := range []string{"diffie-hellman-group", "curve25519-sha256", "hmac-sha2-", "ssh-ed25519"} {
+		if bytes.Contains(b, []byte(name)) {
+			return bytes.IndexByte(b, 0) >= 0
 		}
 	}
-	return "text"
+	return false
+}
+
+// behindTunnel takes off what opens a tunnel through an HTTP proxy (RFC 9110,
+// section 9.3.6): what counts is what the tunnel carries. A request with
+// credentials stays.
+func behindTunnel(c capture.Chunk) capture.Chunk {
+	head, rest, ok := bytes.Cut(c.Data, []byte("\r\n\r\n"))
+	line, _, _ := bytes.Cut(head, []byte("\r\n"))
+	opens := bytes.HasPrefix(line, []byte("CONNECT ")) && bytes.Contains(line, []byte(" HTTP/1.")) && !bytes.Contains(bytes.ToLower(head), []byte("\nproxy-authorization:"))
+	agrees := bytes.HasPrefix(line, []byte("HTTP/1.")) && bytes.HasSuffix(bytes.ToLower(line), []byte(" 200 connection established"))
+	if !ok || !opens && !agrees {
+		return c
+	}
+	c.Offset += len(c.Data) - len(rest)
+	c.Data = rest
+	return c
+}
+
+// isHello reports a record that begins with the hello of either side.
+func isHello(r tlswire.Record) bool {
+	b := r.Body
+	return r.Type == tlswire.TypeHandshake && len(b) >= 6 && (b[0] == tlswire.HelloClient || b[0] == tlswire.HelloServer) && b[1] == 0 && b[4] == 3
+}
+
+// hasCertificate finds attributes of X.509 names and extensions: a run that was
+// joined late may be the middle of a certificate, which is readable in TLS.
+func hasCertificate(b []byte) bool {
+	return bytes.Contains(b, []byte("\x06\x03\x55\x04")) || bytes.Contains(b, []byte("\x06\x03\x55\x1d"))
+}
+
+// inDER reports whether a text is a string of a certificate, by the tag and the
+// length before it: a name (UTF8String, PrintableString, IA5String) or an
+// alternative one (mail, DNS, URI).
+func inDER(b []byte, at int) bool {
+	end := at
+	for at > 1 && b[at-1] >= ' ' && b[at-1] <= '~' {
+		at--
+	}
+	for end < len(b) && b[end] >= ' ' && b[end] <= '~' {
+		end++
+	}
+	for ; at < end; at++ { // the length may be a printable byte itself
+		if at >= 2 && bytes.IndexByte([]byte("\x0c\x13\x16\x81\x82\x86"), b[at-2]) >= 0 && at+int(b[at-1]) <= end && at+int(b[at-1]) >= end-1 {
+			return true
+		}
+	}
+	return false
 }

@@ -1,0 +1,63 @@
+package clear
+
+// table is every protocol that is known by its form. Of two that fit, the one
+// with a port of the flow is named, else the one with more bits.
+var table = []protocol{
+	{"http", http, http, []uint16{80, 8080}},
+	{"http2", http2, nil, nil},
+	{"dns", dnsStream, dns, []uint16{53}},
+	{"mdns", nil, dns, []uint16{5353}},
+	{"llmnr", nil, dns, []uint16{5355}},
+	{"netbios-ns", nil, netbiosName, []uint16{137}},
+	{"netbios-dgm", nil, netbiosDatagram, nil},
+	{"netbios-ssn", netbiosSession, nil, nil},
+
+	{"postgresql", postgres, nil, nil},
+	{"mysql", mysql, nil, nil},
+	{"redis", redis, nil, nil},
+	{"memcached", memcached, nil, nil},
+	{"mongodb", mongo, nil, nil},
+	{"cassandra", cassandra, nil, nil},
+	{"tds", tds, nil, nil},
+
+	{"kafka", kafka, nil, nil},
+	{"amqp", amqp, nil, nil},
+	{"amqp", amqp1, nil, nil},
+	{"mqtt", mqtt, nil, nil},
+	{"zookeeper", zookeeper, nil, nil},
+	{"elasticsearch", elasticsearch, nil, nil},
+	{"thrift", thrift, nil, nil},
+	{"zabbix", zabbix, nil, nil},
+	{"fastcgi", fastCGI, nil, nil},
+	{"ajp", ajp, nil, nil},
+	{"bittorrent", bitTorrent, nil, nil},
+
+	{"ldap", ldap, ldap, nil},
+	{"snmp", nil, snmp, nil},
+	{"kerberos", kerberosStream, kerberos, nil},
+	{"smb", smb, nil, nil},
+	{"dcerpc", dceRPC, nil, nil},
+	{"sunrpc", sunRPCStream, sunRPC, nil},
+	{"radius", nil, radius, nil},
+	{"diameter", diameter, diameter, nil},
+
+	{"ntp", nil, ntp, nil},
+	{"dhcp", nil, dhcp, nil},
+	{"tftp", nil, tftp, nil},
+	{"stun", stunStream, stun, nil},
+	{"coap", nil, coap, nil},
+	{"bgp", bgp, nil, nil},
+	{"rip", nil, rip, nil},
+	{"netflow", nil, netflow, nil},
+	{"ipfix", nil, ipfix, nil},
+	{"sflow", nil, sflow, nil},
+
+	{"telnet", telnet, nil, []uint16{23}},
+	{"vnc", vnc, nil, nil},
+	{"x11", x11, nil, nil},
+	{"modbus", modbus, nil, []uint16{502}},
+	{"dicom", dicom, nil, nil},
+	{"s7", s7, nil, nil},
+	{"dnp3", dnp3, nil, nil},
+	{"bacnet", nil, bacnet, nil},
+}

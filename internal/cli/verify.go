@@ -33,6 +33,13 @@ type verifyOptions struct {
 	command string
 }
 
+// expectExample is indented, for the help.
+const expectExample = `  expect:
+  - {name: web to cart, from: 10.1.1.2, to: "10.1.1.3:2929", seal: mtls}
+  - {name: the bank, to: "192.0.2.10:443", seal: "tls>=1.3", server: pay.example.com}
+  exempt:
+  - {reason: probes of the kubelet, to: "*:15090", protocol: http}`
+
 func verifyCommand(args []string) *cobra.Command {
 	o := verifyOptions{format: reportFormat(report.Table), command: shellLine(append([]string{"sealmesh"}, args...))}
 	c := &cobra.Command{
@@ -55,7 +62,10 @@ Exit codes, for scripts and CI jobs:
   1  plaintext was found, or a flow is not sealed as --expect asks
   2  wrong use, or a file that could not be read
   3  inconclusive: no plaintext, but not enough was seen. Packets were dropped, the
-     capture ended early, nothing was captured, or a flow is unknown`,
+     capture ended early, nothing was captured, or a flow is unknown
+
+What must be there and what need not be sealed is said in YAML, for --expect:
+` + expectExample,
 		Example: `  sealmesh verify --read lab.pcapng
   sealmesh verify --iface eth0 --for 30s
   sealmesh verify --workload shop/web,shop/cart --node n1 --for 1m
@@ -65,12 +75,12 @@ Exit codes, for scripts and CI jobs:
 		Args: cobra.ArbitraryArgs,
 	}
 	f := c.Flags()
-	f.StringArrayVar(&o.read, "read", nil, "capture file to judge, pcap or pcapng, gzip too; \"-\" is standard input (repeatable)")
+	f.StringArrayVar(&o.read, "read", nil, "capture `FILE` to judge, pcap or pcapng, gzip too; \"-\" is standard input (repeatable)")
 	f.VarP(&o.format, "output", "o", "table, wide, json, junit, sarif or html")
-	f.StringVar(&o.out, "out", "", "write the report to this file")
-	f.StringVar(&o.expect, "expect", "", "file with the edges that must be there, how each must be sealed, and what is exempt")
-	f.StringArrayVar(&o.attest, "attest", nil, "what a proxy answers at /connections, saved to a file (repeatable)")
-	f.StringArrayVar(&o.keys, "wireguard-key", nil, "public key of a WireGuard peer, as NAME=BASE64 (repeatable)")
+	f.StringVar(&o.out, "out", "", "write the report to this `FILE`")
+	f.StringVar(&o.expect, "expect", "", "`FILE` with the edges that must be there, how each must be sealed, and what is exempt")
+	f.StringArrayVar(&o.attest, "attest", nil, "what a proxy answers at /connections, saved to a `FILE` (repeatable)")
+	f.StringArrayVar(&o.keys, "wireguard-key", nil, "public key of a WireGuard peer, as `NAME=BASE64` (repeatable)")
 	o.live.flags(c)
 	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formatNames(), cobra.ShellCompDirectiveNoFileComp))
 	_ = c.MarkFlagFilename("expect", "yaml", "yml")

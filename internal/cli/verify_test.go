@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"github.com/sealmesh/sealmesh/internal/verify"
 )
 
 // A command in a report is typed again as it stands.
@@ -34,5 +36,12 @@ func TestWireGuardKeysAreNamed(t *testing.T) {
 		if _, err := parseKeys([]string{wrong}); err == nil {
 			t.Errorf("%q is taken", wrong)
 		}
+	}
+}
+
+func TestTheExampleOfExpectationsIsOne(t *testing.T) {
+	e, err := verify.ParseExpectations([]byte(expectExample))
+	if err != nil || len(e.Expect) != 2 || len(e.Exempt) != 1 {
+		t.Errorf("%+v: %v", e, err)
 	}
 }

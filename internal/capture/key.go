@@ -1,22 +1,29 @@
 package capture
 
-// key tells flows apart: two ends, the lesser first, a protocol, and a scope.
+// key tells flows apart: what is between which ends, and where.
 type key struct {
+	ends  ends
+	scope uint32
+}
+
+// ends are the two sides of a flow, the lesser first, and what is between them.
+type ends struct {
 	a, b         [16]byte
 	aPort, bPort uint16
 	proto        code
 	family       uint16
-	scope        uint32
 }
 
 // keyOf is a packet's key, and whether its source is the lesser end.
 func keyOf(p *packet, scope uint32) (k key, forward bool) {
-	k.proto, k.family, k.scope = p.proto, p.src.family, scope
+	k.scope = scope
+	e := &k.ends
+	e.proto, e.family = p.proto, p.src.family
 	if lesser(&p.src, &p.dst) {
-		k.a, k.aPort, k.b, k.bPort = p.src.addr, p.src.port, p.dst.addr, p.dst.port
+		e.a, e.aPort, e.b, e.bPort = p.src.addr, p.src.port, p.dst.addr, p.dst.port
 		return k, true
 	}
-	k.a, k.aPort, k.b, k.bPort = p.dst.addr, p.dst.port, p.src.addr, p.src.port
+	e.a, e.aPort, e.b, e.bPort = p.dst.addr, p.dst.port, p.src.addr, p.src.port
 	return k, false
 }
 
@@ -28,18 +35,6 @@ func lesser(a, b *end) bool {
 		}
 	}
 	return a.port <= b.port
-}
-
-// hash spreads keys evenly, and the same way in every run.
-func (k *key) hash() uint64 {
-	h := uint64(k.scope)<<32 | uint64(k.proto)<<16 | uint64(k.family)
-	for _, part := range [...]uint64{
-		be.Uint64(k.a[:]), be.Uint64(k.a[8:]), be.Uint64(k.b[:]), be.Uint64(k.b[8:]), uint64(k.aPort)<<16 | uint64(k.bPort),
-	} {
-		h = (h ^ part) * 0x9e3779b97f4a7c15
-		h ^= h >> 29
-	}
-	return h
 }
 
 // scope is where a flow was seen: a vantage and a path of overlays. The same
@@ -128,13 +123,13 @@ func (s *scopes) release(sc *scope) {
 // own networks. So a packet in a numbered overlay that has no flow may be the
 // first answer in one that was seen in the other direction only.
 func (t *Table) find(k *key, s *scope, forward bool) *Flow {
-	f := t.flows[*k]
+	f := t.flows.find(k)
 	if f != nil || s.any == 0 {
 		return f
 	}
 	other := *k
 	other.scope = s.any
-	f = t.flows[other]
+	f = t.flows.find(&other)
 	if f == nil || f.state.reverse != nil {
 		return nil
 	}
@@ -147,11 +142,11 @@ func (t *Table) find(k *key, s *scope, forward bool) *Flow {
 	}
 	f.state.reverse = s
 	s.flows++
-	t.flows[*k] = f
+	t.flows.put(k, f)
 	return f
 }
 
-// forget takes a flow out of the map.
+// forget takes a flow out of the index.
 func (t *Table) forget(f *Flow) {
 	k := f.state.key
 	for _, s := range [...]*scope{f.state.scope, f.state.reverse} {
@@ -159,17 +154,20 @@ func (t *Table) forget(f *Flow) {
 			continue
 		}
 		k.scope = s.id
-		delete(t.flows, k)
-		if k.scope = s.any; s.any != 0 && t.flows[k] == f {
-			delete(t.flows, k)
+		t.flows.remove(&k, f)
+		if k.scope = s.any; s.any != 0 {
+			t.flows.remove(&k, f)
 		}
 		s.flows--
 		t.scopes.release(s)
 	}
 }
 
-// gone remembers the flows that were handed over last, some of them.
+// gone remembers the flows that were handed over last, some of them. Which ones
+// shows, so it must not be by chance.
 type gone struct{ slots []goneFlow }
+
+var goneSeed = seed{0x9e3779b97f4a7c15, 0xbf58476d1ce4e5b9, 0x94d049bb133111eb, 0x2545f4914f6cdd1d, 0xd6e8feb86659fd93, 0xa0761d6478bd642f}
 
 type goneFlow struct {
 	key     key
@@ -183,7 +181,7 @@ func (g *gone) add(f *Flow) {
 	if g.slots == nil {
 		g.slots = make([]goneFlow, goneSlots)
 	}
-	g.slots[f.state.key.hash()%goneSlots] = goneFlow{f.state.key, f.Number, f.Evicted}
+	g.slots[f.state.key.hash(&goneSeed)%goneSlots] = goneFlow{f.state.key, f.Number, f.Evicted}
 }
 
 // find returns the flow with a key that was handed over last, or nil.
@@ -191,7 +189,7 @@ func (g *gone) find(k *key) *goneFlow {
 	if g.slots == nil {
 		return nil
 	}
-	if slot := &g.slots[k.hash()%goneSlots]; slot.number > 0 && slot.key == *k {
+	if slot := &g.slots[k.hash(&goneSeed)%goneSlots]; slot.number > 0 && slot.key == *k {
 		return slot
 	}
 	return nil

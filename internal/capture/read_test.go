@@ -120,8 +120,8 @@ func FuzzRead(f *testing.F) {
 			t.Errorf("%d flows, %d bytes of fragments", table.live.n, table.decoder.fragments.bytes)
 		}
 		addUp(t, table.Close(), segments)
-		if table.room != 0 || len(table.flows) != 0 {
-			t.Errorf("%d bytes and %d flows are left", table.room, len(table.flows))
+		if table.room != 0 || table.flows.n != 0 {
+			t.Errorf("%d bytes and %d flows are left", table.room, table.flows.n)
 		}
 	})
 }

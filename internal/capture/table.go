@@ -47,7 +47,7 @@ type Table struct {
 	keep   bool // flows stay with who got them: nothing of them is used again
 
 	decoder decoder
-	flows   map[key]*Flow
+	flows   index
 	scopes  scopes
 	live    queue
 	over    queue
@@ -75,7 +75,7 @@ func NewTable(l Limits, done func(*Flow)) *Table {
 	if l.Bytes <= 0 {
 		l.Bytes = defaultBytes
 	}
-	return &Table{limits: l, done: done, flows: make(map[key]*Flow), rooms: rooms{limit: l.Bytes + l.Bytes/4}, unread: make(map[reason]int)}
+	return &Table{limits: l, done: done, rooms: rooms{limit: l.Bytes + l.Bytes/4}, unread: make(map[reason]int)}
 }
 
 // Read adds every frame of a source, and counts what the source dropped. It
@@ -156,7 +156,7 @@ func (t *Table) unrender() {
 
 // Close hands over what is left, in order of Number. The table is empty then.
 func (t *Table) Close() Counts {
-	left := make([]*Flow, 0, len(t.flows))
+	left := make([]*Flow, 0, t.live.n+t.over.n)
 	for _, q := range []*queue{&t.live, &t.over} {
 		for f := q.first; f != nil; f = f.state.next {
 			left = append(left, f)
@@ -232,11 +232,11 @@ func (t *Table) begin(p *packet, k *key, s *scope, forward bool) *Flow {
 		f.ToServer.stream.wide, f.ToClient.stream.wide = wide, wide
 	}
 	s.flows++
-	t.flows[*k] = f
+	t.flows.put(k, f)
 	if s.any != 0 {
-		k := *k
-		k.scope = s.any
-		t.flows[k] = f
+		anywhere := *k
+		anywhere.scope = s.any
+		t.flows.put(&anywhere, f)
 	}
 	t.live.push(f)
 	t.measure(f)

@@ -37,16 +37,16 @@ func TestTheLongestIdleFlowsMakeRoom(t *testing.T) {
 	table := NewTable(Limits{Flows: 4}, func(f *Flow) { order = append(order, f.Number) })
 	for _, p := range packets {
 		table.add(&p)
-		if table.live.n > 4 || len(table.flows) > 4 {
-			t.Fatalf("%d flows are live, %d are in the map", table.live.n, len(table.flows))
+		if table.live.n > 4 || table.flows.n > 4 {
+			t.Fatalf("%d flows are live, %d are in the map", table.live.n, table.flows.n)
 		}
 	}
 	counts := table.Close()
 	if want := []int{2, 3, 4, 5, 6, 7, 1, 8, 9, 10}; !slices.Equal(order, want) || counts.Evicted != 6 {
 		t.Errorf("handed over in the order %v, want %v; %d evicted", order, want, counts.Evicted)
 	}
-	if table.room != 0 || len(table.flows) != 0 {
-		t.Errorf("%d bytes and %d entries are left", table.room, len(table.flows))
+	if table.room != 0 || table.flows.n != 0 {
+		t.Errorf("%d bytes and %d entries are left", table.room, table.flows.n)
 	}
 }
 

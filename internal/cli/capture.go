@@ -37,6 +37,9 @@ type captureOptions struct {
 	files       int
 	comments    bool
 	application string
+	// decrypt is whom to ask for the keys of sessions; nil, or returns nil, if they
+	// are not wanted.
+	decrypt func(context.Context, atlas) (askKeys, error)
 
 	stdout, stderr io.Writer
 }
@@ -112,6 +115,12 @@ func (o *captureOptions) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	var ask askKeys
+	if o.decrypt != nil {
+		if ask, err = o.decrypt(ctx, a); err != nil {
+			return err
+		}
+	}
 	// Whoever reads our output may go away before we do; writing fails then, and all
 	// ends in order.
 	signal.Ignore(syscall.SIGPIPE)
@@ -131,9 +140,10 @@ func (o *captureOptions) run(ctx context.Context) (err error) {
 		timer := time.AfterFunc(o.duration, end)
 		defer timer.Stop()
 	}
-	r := &recorder{packets: packets, file: file, limit: o.count}
-	if o.comments {
-		r.comments = newCommentator()
+	r := &recorder{packets: packets, file: file, limit: o.count, judge: newCommentator(), comments: o.comments}
+	if ask != nil {
+		r.keys = &keyring{ask: ask, ctx: context.WithoutCancel(ctx), file: file, wanted: map[string]time.Time{}}
+		r.judge.patient = true
 	}
 	err = r.record()
 	missed := packets.missed()
@@ -213,6 +223,9 @@ func (o *captureOptions) summarize(packets *liveCapture, r *recorder) {
 		fmt.Fprintf(tw, "%s\t%d packets\t%d dropped by the kernel\n", packets.vantages[i].name, r.written[i], s.Dropped)
 	}
 	_ = tw.Flush()
+	if r.keys != nil {
+		fmt.Fprintf(o.stderr, "the file holds the keys of %d sessions: whoever has it reads what they carried\n", r.keys.found)
+	}
 	if o.write != "-" {
 		fmt.Fprintln(o.stderr, "wrote", strings.Join(r.file.Paths(), ", "))
 	}
@@ -222,30 +235,56 @@ func (o *captureOptions) summarize(packets *liveCapture, r *recorder) {
 type recorder struct {
 	packets  *liveCapture
 	file     *pcapng.File
-	comments *commentator // nil if there are to be none
-	limit    int          // of packets; 0 is none
-	written  []int        // by interface
+	judge    *commentator
+	comments bool     // are written
+	keys     *keyring // nil if none are wanted
+	limit    int      // of packets; 0 is none
+	written  []int    // by interface
 }
 
 // record returns nil at the end of the capture, at the limit, and when nobody reads
 // any more.
 func (r *recorder) record() error {
 	r.written = make([]int, len(r.packets.handles))
-	r.packets.Idle = r.file.Flush
+	r.packets.Idle = r.idle
+	if r.keys != nil {
+		r.packets.Every = keysEvery
+	}
 	var f capture.Frame
 	for n := 0; r.limit == 0 || n < r.limit; n++ {
 		err := r.packets.Next(&f)
 		if err == nil {
 			err = r.write(&f)
 		}
-		switch {
-		case errors.Is(err, io.EOF), errors.Is(err, unix.EPIPE):
+		if errors.Is(err, unix.EPIPE) {
 			return nil
-		case err != nil:
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return errors.Join(err, r.end())
+		}
+	}
+	return r.end()
+}
+
+// idle uses the time until the next packet.
+func (r *recorder) idle() error {
+	if r.keys != nil {
+		if err := r.keys.turn(); err != nil {
 			return err
 		}
 	}
-	return nil
+	return r.file.Flush()
+}
+
+// end writes what waits for keys.
+func (r *recorder) end() error {
+	if r.keys == nil {
+		return nil
+	}
+	return r.keys.end()
 }
 
 // write adds one packet to the file.
@@ -255,9 +294,16 @@ func (r *recorder) write(f *capture.Frame) error {
 	if direction == live.Outbound {
 		p.Direction = pcapng.Outbound
 	}
-	if r.comments != nil {
-		p.Comment = r.comments.comment(f)
+	if r.comments || r.keys != nil {
+		p.Comment = r.judge.comment(f)
+	}
+	if !r.comments {
+		p.Comment = ""
 	}
 	r.written[i]++
-	return r.file.Packet(&p)
+	if r.keys == nil {
+		return r.file.Packet(&p)
+	}
+	r.keys.want(r.judge.session)
+	return r.keys.packet(&p)
 }

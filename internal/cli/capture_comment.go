@@ -14,6 +14,11 @@ import (
 type commentator struct {
 	table *capture.Table
 	flows map[int]*commented
+	// patient: flows are judged however far the capture has fallen behind.
+	patient bool
+	// session is the random of the ClientHello of the TLS session that the packet
+	// before has made known, in hex; empty if it has not.
+	session string
 }
 
 // commented is what was said of a flow.
@@ -21,6 +26,7 @@ type commented struct {
 	bytes   int64 // of payload, when it was last looked at
 	looks   int   // packets with payload so far
 	verdict verify.Verdict
+	known   bool // its session
 }
 
 // Bounds of the work and of what is said.
@@ -40,6 +46,7 @@ func newCommentator() *commentator {
 
 // comment is what is to be said of a packet, mostly nothing.
 func (c *commentator) comment(f *capture.Frame) string {
+	c.session = ""
 	c.table.Add(f)
 	flow := c.table.Last()
 	if flow == nil {
@@ -56,10 +63,13 @@ func (c *commentator) comment(f *capture.Frame) string {
 	}
 	seen.bytes = bytes
 	seen.looks++
-	if !worthALook(seen.looks) || time.Since(f.Time) > lag {
+	if !worthALook(seen.looks) || !c.patient && time.Since(f.Time) > lag {
 		return ""
 	}
 	found := verify.Judge(flow, verify.Knowledge{})
+	if t := found.TLS; t != nil && t.Random != "" && !seen.known {
+		seen.known, c.session = true, t.Random
+	}
 	if found.Verdict == seen.verdict || !found.Verdict.Seals() && found.Verdict != verify.Plaintext {
 		return ""
 	}

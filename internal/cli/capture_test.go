@@ -196,15 +196,21 @@ func run(t *testing.T, h *lab.Host, input string, args ...string) {
 	}
 }
 
+// certificate makes one for web.
+func (s *shop) certificate(t *testing.T) {
+	t.Helper()
+	dir := t.TempDir()
+	s.cert, s.key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	run(t, s.web.Host, "", "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
+		"-subj", "/CN=web.shop.demo.local", "-keyout", s.key, "-out", s.cert)
+}
+
 // sealed has cart call web over TLS.
 func (s *shop) sealed(t *testing.T) {
 	t.Helper()
 	need(t, "openssl")
 	if s.cert == "" {
-		dir := t.TempDir()
-		s.cert, s.key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-		run(t, s.web.Host, "", "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
-			"-subj", "/CN=web.shop.demo.local", "-keyout", s.key, "-out", s.cert)
+		s.certificate(t)
 	}
 	serve(t, s.web.Host, "ACCEPT", "openssl", "s_server", "-accept", "4433", "-cert", s.cert, "-key", s.key, "-naccept", "1", "-rev")
 	run(t, s.cart.Host, "hello\n", "openssl", "s_client", "-connect", s.web.Addr4.String()+":4433", "-servername", "web.shop.demo.local")
@@ -483,5 +489,44 @@ func TestCaptureRefusesWhatMakesNoSense(t *testing.T) {
 		if code, said := r.wait(); code != 2 || !strings.Contains(said, tc.want) {
 			t.Errorf("%q: exit code %d, want 2 and %q:\n%s", tc.args, code, tc.want, said)
 		}
+	}
+}
+
+// The keys of a session come into the file before its packets, so that Wireshark
+// reads what was said; nobody else's keys do.
+func TestCaptureHoldsKeysBeforeWhatTheyOpen(t *testing.T) {
+	need(t, "openssl", "tshark")
+	s := newShop(t)
+	keyLog, file := filepath.Join(t.TempDir(), "keys.log"), filepath.Join(t.TempDir(), "open.pcapng")
+	r := &runningCommand{t: t, code: make(chan int, 1), said: make(chan struct{})}
+	var asked []string
+	o := captureOptions{
+		targets: []target{{targetWorkload, "shop/web"}}, dir: s.mesh, write: file, comments: true, stdout: io.Discard, stderr: r,
+		decrypt: func(context.Context, atlas) (askKeys, error) {
+			return func(_ context.Context, randoms []string) ([]byte, error) {
+				asked = append(asked, randoms...)
+				b, _ := os.ReadFile(keyLog)
+				return b, nil
+			}, nil
+		},
+	}
+	ctx, end := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- o.run(ctx) }()
+	r.await("capturing")
+	s.certificate(t)
+	serve(t, s.web.Host, "ACCEPT", "openssl", "s_server", "-accept", "4433", "-cert", s.cert, "-key", s.key, "-naccept", "1", "-rev")
+	run(t, s.cart.Host, "GET /secret HTTP/1.1\r\nHost: web\r\n\r\n", "openssl", "s_client", "-connect", s.web.Addr4.String()+":4433", "-keylogfile", keyLog)
+	end()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	said, _ := r.told()
+	if !strings.Contains(said, "holds the keys of 1 sessions") {
+		t.Errorf("asked for %q, said\n%s", asked, said)
+	}
+	out, err := exec.CommandContext(t.Context(), "tshark", "-r", file, "-d", "tls.port==4433,http", "-Y", "http.request", "-T", "fields", "-e", "http.request.uri").Output()
+	if err != nil || string(out) != "/secret\n" {
+		t.Errorf("tshark reads %q, %v", out, err)
 	}
 }

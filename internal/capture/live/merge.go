@@ -21,6 +21,8 @@ const hold = 2 * retire
 type Merged struct {
 	// Idle, if set, is called before Next waits for packets: a time to flush.
 	Idle func() error
+	// Every, if set, is how often Idle is called at least, packets or not.
+	Every time.Duration
 
 	handles []*Handle
 	ctx     context.Context // its end is that of the capture; Next has no parameter for it
@@ -129,6 +131,9 @@ const forever = time.Duration(1<<63 - 1)
 // are there that came before the end, of the capture or of an interface.
 func (m *Merged) wait(next int, at int64) time.Duration {
 	wait := forever
+	if m.Every > 0 {
+		wait = m.Every
+	}
 	if !m.ended.IsZero() {
 		wait = hold - time.Since(m.ended)
 	}

@@ -87,11 +87,10 @@ var leastDistinct = sync.OnceValue(func() *[countedWhole + 1]int {
 // evenBits holds how often each of the eight bits is set against chance: in text
 // the highest never is.
 func evenBits(counts *[256]int, n int) bool {
-	least := 0
+	// Hoeffding's inequality, and of few bytes the chance itself.
+	least := int(math.Ceil(float64(n)/2 - math.Sqrt(float64(n)*math.Log(2/rare)/2)))
 	if n < len(leastHeads()) {
 		least = leastHeads()[n]
-	} else { // Hoeffding's inequality
-		least = int(math.Ceil(float64(n)/2 - math.Sqrt(float64(n)*math.Log(2/rare)/2)))
 	}
 	var set [8]int
 	for value, c := range counts {

@@ -88,6 +88,7 @@ Begin with "sealmesh demo": two nodes, real programs, a capture before and after
 		trustCommand(),
 		edgesCommand(),
 		captureCommand(version),
+		followCommand(),
 	)
 	return root
 }

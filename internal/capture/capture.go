@@ -73,7 +73,9 @@ type Counts struct {
 	Late int
 	// Excess packets belong to more flows than a File keeps.
 	Excess int
-	// Evicted flows were given up before their end, to bound memory.
+	// Flows that were begun, and of them Evicted ones, which were given up before
+	// their end, to bound memory.
+	Flows   int
 	Evicted int
 	// Dropped packets were lost by the capture itself, as its file says; they are
 	// not among Packets.

@@ -167,14 +167,21 @@ func (t *Table) Close() Counts {
 		t.handOver(f)
 	}
 	t.decoder.fragments.close()
-	t.counts.Fragments, t.counts.Reassembled = t.decoder.fragments.lost, t.decoder.fragments.joined
+	return t.Counts()
+}
+
+// Counts are those so far. Fragments that may still be put together are in none.
+func (t *Table) Counts() Counts {
+	c := t.counts
+	c.Flows = t.number
+	c.Fragments, c.Reassembled = t.decoder.fragments.lost, t.decoder.fragments.joined
 	if len(t.unread) > 0 {
-		t.counts.Unread = make(map[string]int)
+		c.Unread = make(map[string]int)
 		for why, n := range t.unread {
-			t.counts.Unread[why.String()] += n
+			c.Unread[why.String()] += n
 		}
 	}
-	return t.counts
+	return c
 }
 
 // add gives a packet to its flow.

@@ -1,6 +1,7 @@
 package capture
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/gopacket/gopacket/layers"
+	"pgregory.net/rapid"
 )
 
 // clientOf is one of many clients.
@@ -173,6 +175,61 @@ func TestTheLastFlowIsReadBeforeItsEnd(t *testing.T) {
 	if table.Last() != nil {
 		t.Error("ARP has a flow")
 	}
+}
+
+// TestNothingIsLostUnderPressure: whatever comes, in whatever order, each packet
+// is in one flow, each flow is handed over once, and nothing stays behind.
+func TestNothingIsLostUnderPressure(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		packets, numbers := 0, make(map[int]bool)
+		limits := Limits{Flows: rapid.IntRange(1, 6).Draw(t, "flows"), Bytes: int64(rapid.IntRange(1, 4000).Draw(t, "bytes"))}
+		table := NewTable(limits, func(f *Flow) {
+			packets += f.ToServer.Packets + f.ToClient.Packets
+			if numbers[f.Number] || f.Number < 1 {
+				t.Fatalf("flow %d is handed over again", f.Number)
+			}
+			numbers[f.Number] = true
+			for _, d := range []*Direction{&f.ToServer, &f.ToClient} {
+				for _, c := range d.Chunks {
+					for _, b := range c.Data {
+						if b != byte(f.Client.Port())^byte(f.Server.Port()) {
+							t.Fatalf("flow %d has bytes of another", f.Number)
+						}
+					}
+				}
+			}
+		})
+		n := rapid.IntRange(0, 200).Draw(t, "packets")
+		for range n {
+			a, b := clientOf(rapid.IntRange(0, 4).Draw(t, "client")), server
+			p := packet{proto: rapid.SampledFrom([]code{protoTCP, protoTCP, protoUDP}).Draw(t, "proto")}
+			a = netip.AddrPortFrom(a.Addr(), 1000+uint16(a.Addr().As4()[3]))
+			if rapid.Bool().Draw(t, "answers") {
+				a, b = b, a
+			}
+			p.src, p.dst = endOf(a), endOf(b)
+			p.seq = uint32(rapid.IntRange(0, 3000).Draw(t, "seq"))
+			p.acknowledged = uint32(rapid.IntRange(0, 3000).Draw(t, "acknowledged"))
+			p.flags = rapid.SampledFrom([]uint8{0, flagACK, flagACK, flagACK, flagSYN, flagSYN | flagACK, flagFIN | flagACK, flagRST}).Draw(t, "flags")
+			p.payload = bytes.Repeat([]byte{byte(a.Port()) ^ byte(b.Port())}, rapid.IntRange(0, 1500).Draw(t, "length"))
+			if number := rapid.IntRange(0, 2).Draw(t, "overlay"); number > 0 {
+				p.path.push(overVXLAN, numbered|uint64(number))
+			}
+			p.at = time.Unix(int64(rapid.IntRange(0, 1000).Draw(t, "time")), 0)
+			table.counts.Packets++
+			table.add(&p)
+			if table.live.n+table.over.n > limits.Flows {
+				t.Fatalf("%d flows are live", table.live.n+table.over.n)
+			}
+		}
+		c := table.Close()
+		if packets+c.Late != n || len(numbers) != c.Flows {
+			t.Fatalf("%d packets in flows and %d late, of %d; %d flows of %d", packets, c.Late, n, len(numbers), c.Flows)
+		}
+		if table.room != 0 || table.flows.n != 0 || table.live.n+table.over.n != 0 {
+			t.Fatalf("%d bytes, %d entries, %d flows are left", table.room, table.flows.n, table.live.n+table.over.n)
+		}
+	})
 }
 
 func TestAPacketOfAKnownFlowTakesNoMemory(t *testing.T) {

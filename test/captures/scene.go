@@ -71,7 +71,7 @@ type label struct {
 }
 
 // scenes are all there are.
-var scenes = slices.Concat(tlsScenes, oddTLSScenes, httpScenes, laneScenes, databaseScenes, mailScenes, brokerScenes, clearScenes, datagramScenes)
+var scenes = slices.Concat(tlsScenes, oddTLSScenes, httpScenes, laneScenes, databaseScenes, mailScenes, brokerScenes, clearScenes, datagramScenes, otherScenes)
 
 // sceneNamed finds a scene.
 func sceneNamed(name string) (scene, error) {

@@ -29,6 +29,7 @@ type verifyOptions struct {
 	attest []string
 	keys   []string
 	live   liveOptions
+	probe  probeOptions
 	// command that was typed.
 	command string
 }
@@ -43,7 +44,7 @@ const expectExample = `  expect:
 func verifyCommand(args []string) *cobra.Command {
 	o := verifyOptions{format: reportFormat(report.Table), command: shellLine(append([]string{"sealmesh"}, args...))}
 	c := &cobra.Command{
-		Use:   "verify --read FILE... | --iface NAME | --netns NAME | --workload NAME | --node NAME",
+		Use:   "verify --read FILE... | --iface NAME | --netns NAME | --workload NAME | --node NAME | --probe",
 		Short: "Say from packets which connections are encrypted, how, and which are not",
 		Long: `Say from packets which connections are encrypted, how, and which are not.
 
@@ -57,6 +58,11 @@ workloads and nodes. A live capture needs root and ends with --for, or with Ctrl
 which gives the verdict so far; it takes no filter, and leaves loopback out unless
 --loopback is given.
 
+With --probe the packets are made for the purpose: random markers go between two
+workloads of a mesh, each way, by TCP and UDP, and must not be seen on their
+interfaces nor on the uplinks of their nodes. A marker that is sent outside of the
+seal on purpose must be seen by every capture, or the result is inconclusive.
+
 Exit codes, for scripts and CI jobs:
   0  sealed: every flow with payload is, or is exempt for a reason (--expect)
   1  plaintext was found, or a flow is not sealed as --expect asks
@@ -69,6 +75,7 @@ What must be there and what need not be sealed is said in YAML, for --expect:
 		Example: `  sealmesh verify --read lab.pcapng
   sealmesh verify --iface eth0 --for 30s
   sealmesh verify --workload shop/web,shop/cart --node n1 --for 1m
+  sealmesh verify --probe --workload shop/web,shop/cart --proto tcp
   tcpdump -i eth0 -w - -U | sealmesh verify --read -
   sealmesh verify --read *.pcap.gz --expect edges.yaml -o junit --out verify.xml
   sealmesh verify --read lab.pcapng -o html --out for-the-auditor.html`,
@@ -82,6 +89,7 @@ What must be there and what need not be sealed is said in YAML, for --expect:
 	f.StringArrayVar(&o.attest, "attest", nil, "what a proxy answers at /connections, saved to a `FILE` (repeatable)")
 	f.StringArrayVar(&o.keys, "wireguard-key", nil, "public key of a WireGuard peer, as `NAME=BASE64` (repeatable)")
 	o.live.flags(c)
+	o.probe.flags(c)
 	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formatNames(), cobra.ShellCompDirectiveNoFileComp))
 	_ = c.MarkFlagFilename("expect", "yaml", "yml")
 	c.RunE = o.run
@@ -99,6 +107,9 @@ func (o *verifyOptions) run(cmd *cobra.Command, files []string) error {
 	if err != nil {
 		return err
 	}
+	if o.probe.on {
+		return o.experiment(cmd, files, cfg.Knowledge, out)
+	}
 	in, err := o.input(cmd, files)
 	if err != nil {
 		return err
@@ -114,16 +125,23 @@ func (o *verifyOptions) run(cmd *cobra.Command, files []string) error {
 		return err
 	}
 	meta.Command, meta.Version = o.command, cmd.Root().Version
-	if err := out.write(report.Of(judged, meta)); err != nil {
+	d := report.Of(judged, meta)
+	err = out.write(report.Line(d), func(w io.Writer, f report.Format, s report.Style) error { return report.Write(w, f, d, s) })
+	if err != nil {
 		return err
 	}
-	switch judged.Result {
+	return verdictError(judged.Result)
+}
+
+// verdictError is what a result means for a script.
+func verdictError(r verify.Result) error {
+	switch r {
 	case verify.Sealed:
 		return nil
 	case verify.Inconclusive:
 		return inconclusive{errors.New("inconclusive")}
 	}
-	return checkFailed{errors.New(string(judged.Result))}
+	return checkFailed{errors.New(string(r))}
 }
 
 // config is by what to judge.

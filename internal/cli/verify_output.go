@@ -84,19 +84,20 @@ func (o *verifyOptions) openOutput(stdout io.Writer) (*output, error) {
 	return out, nil
 }
 
-// write writes the report. If it goes to a file, w is told the verdict.
-func (o *output) write(d *report.Document) error {
+// write lets write a report to where it goes. If that is a file, w is told the
+// verdict.
+func (o *output) write(verdict string, write func(io.Writer, report.Format, report.Style) error) error {
 	if o.file == nil {
-		return report.Write(o.w, o.format, d, o.style)
+		return write(o.w, o.format, o.style)
 	}
-	if err := report.Write(o.file, o.format, d, o.style); err != nil {
+	if err := write(o.file, o.format, o.style); err != nil {
 		return err
 	}
 	err := errors.Join(o.file.Chmod(0o644), o.file.Close(), os.Rename(o.file.Name(), o.path))
 	if err != nil {
 		return fmt.Errorf("--out %s: %v", o.path, err)
 	}
-	fmt.Fprintln(o.w, report.Line(d)+"; the report is in "+o.path)
+	fmt.Fprintln(o.w, verdict+"; the report is in "+o.path)
 	o.file = nil
 	return nil
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"slices"
@@ -35,15 +36,23 @@ func (o *probeOptions) flags(c *cobra.Command) {
 	_ = c.RegisterFlagCompletionFunc("proto", cobra.FixedCompletions([]string{"tcp", "udp"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
-// run probes between two workloads, which are chosen if none is named.
-func (o *probeOptions) run(cmd *cobra.Command, a atlas, workloads, nodes []string, knows verify.Knowledge, f report.Format, style report.Style) error {
-	if os.Geteuid() != 0 {
+// experiment probes between two workloads, which are chosen if none is named.
+func (o *verifyOptions) experiment(cmd *cobra.Command, files []string, knows verify.Knowledge, out *output) error {
+	switch {
+	case len(o.read)+len(files)+len(o.live.ifaces)+len(o.live.netns) > 0:
+		return hint(errors.New("--probe: makes its own packets, between workloads"), "name two with --workload, and further nodes to watch with --node")
+	case o.expect != "" || len(o.attest) > 0 || cmd.Flags().Changed("for"):
+		return errors.New("--probe: --expect, --attest and --for mean nothing to it")
+	case out.format != report.Table && out.format != report.JSON:
+		return fmt.Errorf("-o %s: a probe is written as table or json", out.format)
+	case os.Geteuid() != 0:
 		return hint(errors.New("probing enters network namespaces and needs root"), "run it with sudo")
 	}
-	if f != report.Table && f != report.JSON {
-		return fmt.Errorf("-o %s: a probe is written as table or json", f)
+	a, err := o.live.atlas(cmd)
+	if err != nil {
+		return err
 	}
-	cfg, err := o.config(a, workloads, nodes)
+	cfg, err := o.probe.config(a, o.live.workloads, o.live.nodes)
 	if err != nil {
 		return err
 	}
@@ -53,16 +62,13 @@ func (o *probeOptions) run(cmd *cobra.Command, a atlas, workloads, nodes []strin
 	if err != nil {
 		return err
 	}
-	if err := report.WriteProbe(cmd.OutOrStdout(), f, res, style); err != nil {
+	err = out.write(string(res.Verdict), func(w io.Writer, f report.Format, s report.Style) error {
+		return report.WriteProbe(w, f, res, s)
+	})
+	if err != nil {
 		return err
 	}
-	switch res.Verdict {
-	case verify.Sealed:
-		return nil
-	case verify.Inconclusive:
-		return inconclusive{errors.New("inconclusive")}
-	}
-	return checkFailed{errors.New(string(res.Verdict))}
+	return verdictError(res.Verdict)
 }
 
 // config finds both workloads, and where to watch.

@@ -55,6 +55,9 @@ func newMesh(tb testing.TB) *mesh {
 	m.Lab = lab.T(tb, lab.Config{Nodes: 2})
 	tb.Cleanup(func() { m.clear(tb) }) // before the lab is closed
 	m.objects = newObjects()
+	for _, n := range m.Nodes {
+		m.objects.addNode(n)
+	}
 	m.Sender = m.add(tb, 1, "sender", sealed)
 	m.Receiver = m.add(tb, 2, "receiver", sealed)
 	return m

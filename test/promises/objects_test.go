@@ -3,6 +3,7 @@ package promises
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,6 +28,7 @@ const (
 // up` makes.
 type objects struct {
 	mesh      api.Mesh
+	nodes     []api.Node
 	workloads []api.Workload
 	services  []api.Service
 }
@@ -42,10 +44,19 @@ func header(kind, name, namespace string) api.Header {
 	return api.Header{APIVersion: api.GroupVersion, Kind: kind, Metadata: api.Metadata{Name: name, Namespace: namespace}}
 }
 
+func (o *objects) addNode(n *lab.Node) {
+	o.nodes = append(o.nodes, api.Node{
+		Header: header(api.KindNode, nodeName(n), ""),
+		Spec:   api.NodeSpec{Addresses: []string{n.Addr4.String()}, NetNS: n.Path()},
+	})
+}
+
+func nodeName(n *lab.Node) string { return fmt.Sprintf("n%d", n.Number) }
+
 func (o *objects) addWorkload(w *lab.Workload, s standing) {
 	object := api.Workload{
 		Header: header(api.KindWorkload, w.Name, namespace),
-		Spec:   api.WorkloadSpec{NetNS: w.Path(), Addresses: []string{w.Addr4.String(), w.Addr6.String()}},
+		Spec:   api.WorkloadSpec{Node: nodeName(w.Node), NetNS: w.Path(), Addresses: []string{w.Addr4.String(), w.Addr6.String()}},
 	}
 	if s == unsealed {
 		object.Spec.Seal = "Disabled"
@@ -78,6 +89,9 @@ func (o *objects) sealedNames() []string {
 func (m *mesh) write(tb testing.TB) {
 	tb.Helper()
 	all := []any{m.objects.mesh}
+	for _, n := range m.objects.nodes {
+		all = append(all, n)
+	}
 	for _, w := range m.objects.workloads {
 		all = append(all, w)
 	}

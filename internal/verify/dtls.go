@@ -333,7 +333,11 @@ func (t *dtlsTalk) pure() error {
 func (t *dtlsTalk) leaks(least int) bool {
 	for _, s := range []*dtlsSide{t.client, t.server} {
 		for _, r := range s.sealed {
-			if at, length := legible(r.Body, least); length > 0 {
+			at, length := legible(r.Body, least)
+			if least == plainRun {
+				at, length = legiblePrefix(r.Body)
+			}
+			if length > 0 {
 				raw := r.Body[at : at+length]
 				t.found.Verdict, t.found.Protocol = Plaintext, "dtls"
 				t.found.Evidence = newEvidence(raw[:min(len(raw), evidenceBytes)], s.packetOf(r), s.name)

@@ -1,6 +1,8 @@
 package verify
 
 import (
+	"math"
+
 	"github.com/sealmesh/sealmesh/internal/capture"
 	randomness "github.com/sealmesh/sealmesh/internal/dissect/random"
 	tlswire "github.com/sealmesh/sealmesh/internal/dissect/tls"
@@ -16,21 +18,40 @@ const nonceBytes = 8
 // sampled is how much of each direction is asked to look random.
 const sampled = 256
 
-// legible finds readable bytes in a record that should hide them.
+// legible finds readable bytes in a record that should hide them: least in a row,
+// or all there are. It looks back from where a run would end, so that of random
+// bytes it reads few.
 func legible(body []byte, least int) (at, length int) {
-	for at = 0; at < len(body); at += length + 1 {
-		length = 0
+	if n := len(body); n < least {
+		least = max(n, sealedWhole)
+	}
+	for at+least <= len(body) {
+		i := at + least - 1
+		for i >= at && printable(body[i]) {
+			i--
+		}
+		if i >= at {
+			at = i + 1
+			continue
+		}
+		length = least
 		for at+length < len(body) && printable(body[at+length]) {
 			length++
 		}
-		if least == plainRun && at > 0 {
-			least = sealedWhole
-		}
-		if length >= least || length == len(body) && length >= sealedWhole {
-			return at, length
-		}
+		return at, length
 	}
 	return 0, 0
+}
+
+// legiblePrefix is how many of the first bytes can be read, if plainRun or more.
+func legiblePrefix(body []byte) (at, length int) {
+	for length < len(body) && printable(body[length]) {
+		length++
+	}
+	if length < plainRun {
+		return 0, 0
+	}
+	return 0, length
 }
 
 func printable(c byte) bool { return c >= ' ' && c <= '~' || c == '\t' || c == '\r' || c == '\n' }
@@ -38,7 +59,11 @@ func printable(c byte) bool { return c >= ' ' && c <= '~' || c == '\t' || c == '
 // legibleIn finds readable bytes in the records of a side that must be sealed.
 func legibleIn(d *capture.Direction, records []tlswire.Record, least int, from string) *Evidence {
 	for _, r := range records {
-		if at, length := legible(r.Body, least); length > 0 {
+		find := legible
+		if least == plainRun {
+			find = func(body []byte, _ int) (int, int) { return legiblePrefix(body) }
+		}
+		if at, length := find(r.Body, least); length > 0 {
 			return evidenceAt(d, r.Offset+at, r.Body[at:at+length], from)
 		}
 	}
@@ -70,5 +95,25 @@ func looksSealed(records []tlswire.Record, most int) bool {
 			break
 		}
 	}
+	if most == sampled {
+		return even(sample)
+	}
 	return randomness.Plausible(sample)
+}
+
+// even is a quick look, for flows whose handshake says enough: as many values as
+// chance has, and the highest bit in half of them, each within six deviations.
+func even(sample []byte) bool {
+	var seen [256]bool
+	distinct, high := 0.0, 0.0
+	for _, c := range sample {
+		if !seen[c] {
+			seen[c] = true
+			distinct++
+		}
+		high += float64(c >> 7)
+	}
+	n := float64(len(sample))
+	missed := math.Pow(255.0/256, n) // the chance of a value not to occur
+	return distinct >= 256*(1-missed)-6*math.Sqrt(256*missed*(1-missed)) && math.Abs(high-n/2) <= 3*math.Sqrt(n)
 }

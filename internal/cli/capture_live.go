@@ -77,7 +77,7 @@ func (c *liveCapture) interfaces(filter live.Filter) []pcapng.Interface {
 }
 
 // statistics of each interface since the capture began. What the kernel does not
-// tell counts as nothing.
+// tell counts as nothing here; missed tells.
 func (c *liveCapture) statistics() []pcapng.Statistics {
 	var all []pcapng.Statistics
 	now := time.Now()
@@ -98,11 +98,17 @@ func (c *liveCapture) Dropped() int {
 }
 
 // missed says why the capture cannot have seen all of its targets: interfaces that
-// went away, and those that came up since it began. It is empty if there are none.
+// went away or came up since it began, or whose drops are not known. It is empty
+// if there are none.
 func (c *liveCapture) missed() string {
 	var all []string
 	if err := c.Gone(); err != nil {
 		all = strings.Split(err.Error(), "\n")
+	}
+	for _, h := range c.handles {
+		if _, _, err := h.Stats(); err != nil {
+			all = append(all, err.Error())
+		}
 	}
 	now, _, err := c.atlas.find(c.targets)
 	if err != nil {

@@ -32,6 +32,9 @@ func judgeQUIC(f *capture.Flow, _ Knowledge, found *Finding) bool {
 	r := quicReading{oneWay: found.OneWay}
 	err := r.split(f)
 	if len(r.packets) == 0 {
+		if len(first) >= quicSmallest && errors.Is(err, quic.ErrVersion) {
+			found.Reason = "may be QUIC, but " + err.Error()
+		}
 		return false
 	}
 	if err == nil {
@@ -58,6 +61,10 @@ func judgeQUIC(f *capture.Flow, _ Knowledge, found *Finding) bool {
 	found.Verdict, found.Seal = QUIC, string(QUIC)
 	return true
 }
+
+// quicSmallest is the least datagram that a client may begin with (RFC 9000,
+// section 14.1).
+const quicSmallest = 1200
 
 // quicTag is the length of the tag at the end of every sealed packet.
 const quicTag = 16

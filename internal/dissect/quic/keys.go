@@ -32,6 +32,12 @@ var (
 		retryNonce: unhex("d86969bc2d7c6d9990efb04a"),
 		label:      "quicv2",
 	}
+	constants2Draft = constants{
+		salt:       unhex("a707c203a59b47184a1d62ca570406ea7ae3e5d3"),
+		retryKey:   unhex("ba858dc7b43de5dbf87617ff4ab253db"),
+		retryNonce: unhex("141b99c239b03e785d6a2e9f"),
+		label:      "quicv2",
+	}
 	constants29 = constants{
 		salt:       unhex("afbfec289993d24c9e9786f19c6111e04390a899"),
 		retryKey:   unhex("ccce187ed09a09d05728155a6cb96be1"),
@@ -48,6 +54,8 @@ func (v Version) constants() *constants {
 	switch {
 	case v == V2:
 		return &constants2
+	case v == draft2:
+		return &constants2Draft
 	case v >= firstDraft && v < draft33:
 		return &constants29
 	}

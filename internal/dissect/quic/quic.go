@@ -26,22 +26,30 @@ const (
 	V1          Version = 1
 	V2          Version = 0x6b3343cf
 
+	// draft2 was version 2 on its way to a standard.
+	draft2 Version = 0x709a50c4
+
 	firstDraft Version = 0xff00001d
 	lastDraft  Version = 0xff000022
 )
 
 // Known reports whether packets of the version can be read here.
 func (v Version) Known() bool {
-	return v == V1 || v == V2 || v >= firstDraft && v <= lastDraft
+	return v == V1 || v.second() || v >= firstDraft && v <= lastDraft
 }
 
-// String is "v1", "draft-29" or a number in hex.
+// second reports whether v is version 2, or a draft of it.
+func (v Version) second() bool { return v == V2 || v == draft2 }
+
+// String is "v1", "v2-draft", "draft-29" or a number in hex.
 func (v Version) String() string {
 	switch {
 	case v == V1:
 		return "v1"
 	case v == V2:
 		return "v2"
+	case v == draft2:
+		return "v2-draft"
 	case v>>8 == firstDraft>>8:
 		return fmt.Sprintf("draft-%d", v&0xff)
 	}
@@ -124,6 +132,9 @@ func zeros(b []byte) bool {
 	return true
 }
 
+// ErrVersion is why a packet of a version that is not known cannot be read.
+var ErrVersion = errors.New("of a version that is not read here")
+
 var errHeader = errors.New("the header of a QUIC packet breaks off")
 
 // next takes the first packet off a datagram.
@@ -146,7 +157,7 @@ func next(datagram []byte, length int) (Packet, []byte, error) {
 	case p.Version == Negotiation:
 		return p.negotiation(r, length)
 	case !p.Version.Known():
-		return p, nil, fmt.Errorf("QUIC of version %v, which is not read here", p.Version)
+		return p, nil, fmt.Errorf("a packet %w: %v", ErrVersion, p.Version)
 	}
 	p.Kind = p.Version.kind(datagram[0])
 	if p.Kind == Retry {
@@ -179,7 +190,7 @@ func next(datagram []byte, length int) (Packet, []byte, error) {
 // kinds in its own way (RFC 9369, section 3.2).
 func (v Version) kind(first byte) Kind {
 	bits := first >> 4 & 3
-	if v == V2 {
+	if v.second() {
 		bits = (bits + 3) & 3
 	}
 	return Kind(bits)

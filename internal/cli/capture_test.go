@@ -516,7 +516,7 @@ func TestCaptureHoldsKeysBeforeWhatTheyOpen(t *testing.T) {
 	r.await("capturing")
 	s.certificate(t)
 	serve(t, s.web.Host, "ACCEPT", "openssl", "s_server", "-accept", "4433", "-cert", s.cert, "-key", s.key, "-naccept", "1", "-rev")
-	run(t, s.cart.Host, "GET /secret HTTP/1.1\r\nHost: web\r\n\r\n", "openssl", "s_client", "-connect", s.web.Addr4.String()+":4433", "-keylogfile", keyLog)
+	run(t, s.cart.Host, "GET /secret HTTP/1.1\r\nHost: web\r\n\r\n", "openssl", "s_client", "-connect", s.web.Addr4.String()+":4433", "-keylogfile", keyLog, "-alpn", "sealmesh/1")
 	end()
 	if err := <-ended; err != nil {
 		t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -40,6 +41,7 @@ type captureOptions struct {
 	// decrypt is whom to ask for the keys of sessions; nil, or returns nil, if they
 	// are not wanted.
 	decrypt func(context.Context, atlas) (askKeys, error)
+	use     string // of decryption secrets, as the file tells it
 
 	stdout, stderr io.Writer
 }
@@ -86,6 +88,7 @@ tunnels. "sealmesh verify" takes none.`,
 	f.Var(&o.fileSize, "file-size", "go on in a next file when one is this large, such as 10MB")
 	f.IntVar(&o.files, "files", 0, "how many of those files to keep, the newest")
 	f.BoolVar(&o.comments, "comments", true, "comment packets where a verdict is reached")
+	flagDecrypt(c, &o)
 	_ = c.MarkFlagRequired("write")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		o.dir, o.dirNamed = *dir, cmd.Flags().Changed("file")
@@ -206,7 +209,7 @@ func (o *captureOptions) open(packets *liveCapture, filter live.Filter, names []
 		Application: o.application,
 		OS:          unix.ByteSliceToString(uts.Sysname[:]) + " " + unix.ByteSliceToString(uts.Release[:]),
 		Hardware:    unix.ByteSliceToString(uts.Machine[:]),
-		Comment:     strings.Join(packets.notes, "; "),
+		Comment:     strings.Join(o.notes(packets), "; "),
 		Interfaces:  packets.interfaces(filter),
 		Names:       names,
 	}
@@ -214,6 +217,14 @@ func (o *captureOptions) open(packets *liveCapture, filter live.Filter, names []
 		return pcapng.Stream(o.stdout, head, packets.statistics)
 	}
 	return pcapng.Create(o.write, head, pcapng.Ring{Size: int64(o.fileSize), Files: o.files}, packets.statistics)
+}
+
+// notes are what a file says of itself.
+func (o *captureOptions) notes(packets *liveCapture) []string {
+	if o.use == "" {
+		return packets.notes
+	}
+	return append(slices.Clone(packets.notes), o.use)
 }
 
 // summarize says what was captured, and what was not.

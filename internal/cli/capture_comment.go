@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/sealmesh/sealmesh/internal/capture"
+	"github.com/sealmesh/sealmesh/internal/decrypt"
 	"github.com/sealmesh/sealmesh/internal/verify"
 )
 
@@ -16,8 +18,8 @@ type commentator struct {
 	flows map[int]*commented
 	// patient: flows are judged however far the capture has fallen behind.
 	patient bool
-	// session is the random of the ClientHello of the TLS session that the packet
-	// before has made known, in hex; empty if it has not.
+	// session is the random of the ClientHello of the lane that the packet before has
+	// made known, in hex; empty if it has not.
 	session string
 }
 
@@ -67,7 +69,7 @@ func (c *commentator) comment(f *capture.Frame) string {
 		return ""
 	}
 	found := verify.Judge(flow, verify.Knowledge{})
-	if t := found.TLS; t != nil && t.Random != "" && !seen.known {
+	if t := found.TLS; t != nil && t.Random != "" && !seen.known && slices.Contains(t.ALPNOffered, decrypt.LaneProtocol) {
 		seen.known, c.session = true, t.Random
 	}
 	if found.Verdict == seen.verdict || !found.Verdict.Seals() && found.Verdict != verify.Plaintext {

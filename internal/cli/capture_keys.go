@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sealmesh/sealmesh/internal/capture/pcapng"
@@ -86,6 +87,7 @@ func (k *keyring) collect(now time.Time) error {
 	if err != nil {
 		return err
 	}
+	before := k.found
 	for line := range bytes.Lines(keyLog) { // label, random, secret
 		if fields := bytes.Fields(line); len(fields) == 3 {
 			if _, ok := k.wanted[string(fields[1])]; ok {
@@ -101,6 +103,10 @@ func (k *keyring) collect(now time.Time) error {
 	}
 	if len(keyLog) == 0 {
 		return nil
+	}
+	if n := k.found - before; n > 0 && len(k.held) > 0 {
+		p := &k.held[0]
+		p.Comment = strings.TrimPrefix(p.Comment+"\nsealmesh: "+embedded(n), "\n")
 	}
 	return k.file.Secrets(keyLog)
 }

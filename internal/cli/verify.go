@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -96,6 +97,9 @@ What must be there and what need not be sealed is said in YAML, for --expect:
 	return c
 }
 
+// garbagePercent of what is in use may be garbage before it is collected.
+const garbagePercent = 25
+
 // run judges, writes the report and returns what the result means for a script.
 func (o *verifyOptions) run(cmd *cobra.Command, files []string) error {
 	out, err := o.openOutput(cmd.OutOrStdout())
@@ -114,6 +118,8 @@ func (o *verifyOptions) run(cmd *cobra.Command, files []string) error {
 	if err != nil {
 		return err
 	}
+	// What is kept is bounded and little; as much garbage again would be a lot.
+	debug.SetGCPercent(garbagePercent)
 	session := verify.NewSession(cfg)
 	for _, l := range lanes {
 		session.Attest(l)
@@ -189,7 +195,10 @@ func parseKeys(list []string) (map[string][32]byte, error) {
 
 // judge takes all packets of an input and says what they show.
 func judge(in *input, session *verify.Session, p *progress) (*verify.Report, report.Meta, error) {
-	table := capture.NewTable(capture.Limits{}, session.Add)
+	table := capture.NewTable(capture.Limits{}, func(f *capture.Flow) {
+		session.Add(f)
+		p.flow()
+	})
 	var first, last time.Time
 	var f capture.Frame
 	for {

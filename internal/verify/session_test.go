@@ -163,7 +163,7 @@ func TestAMillionFlowsAreKeptInLittleMemory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a few seconds")
 	}
-	const flows, bound = 250_000, 160 // bytes each
+	const flows, bound = 250_000, 100 // bytes each
 	before := heap()
 	l := newLedger()
 	f := &capture.Flow{Proto: capture.TCP, Client: netip.MustParseAddrPort("10.0.0.1:40000"), Server: netip.MustParseAddrPort("10.0.0.2:80")}

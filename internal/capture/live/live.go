@@ -14,6 +14,11 @@
 // A capture ends in order when its context does: all packets up to that moment
 // are still handed over. It ends early, with ErrGone, when its interfaces go away:
 // nobody can tell what they carried since.
+//
+// What never passes the kernel's taps cannot be captured, by tcpdump neither:
+// packets of AF_XDP sockets and of PACKET_QDISC_BYPASS, those that XDP sends back,
+// and, at the node's end of a workload's link, those that eBPF hands straight to
+// the workload. Capture inside the workload to see the latter.
 package live
 
 import (

@@ -47,7 +47,7 @@ func record(ctx context.Context, names []string, into string, out io.Writer) (er
 	if err != nil {
 		return fmt.Errorf("record: %v", err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	st, err := setStage(ctx, dir)
 	if err != nil {
 		return err

@@ -81,12 +81,13 @@ func callHTTPS(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("https-call: %v", err)
 	}
-	answer, err := http.DefaultClient.Do(asked)
+	client := &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true}}
+	defer client.CloseIdleConnections()
+	answer, err := client.Do(asked)
 	if err != nil {
 		return fmt.Errorf("https-call: %v", err)
 	}
 	defer answer.Body.Close()
-	defer http.DefaultClient.CloseIdleConnections()
 	_, err = io.Copy(out, answer.Body)
 	return err
 }

@@ -86,10 +86,10 @@ func datagrams(d *capture.Direction) iter.Seq[capture.Chunk] {
 	}
 }
 
-// firstDatagram is the first that carries anything, as far as it was captured.
-func firstDatagram(d *capture.Direction) ([]byte, bool) {
+// firstDatagram is the first that carries anything, and its length on the wire.
+func firstDatagram(d *capture.Direction) (captured []byte, length int) {
 	for c := range datagrams(d) {
-		return c.Data, len(c.Data) > 0
+		return c.Data, len(c.Data) + c.Cut
 	}
-	return nil, false
+	return nil, 0
 }

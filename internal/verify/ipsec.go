@@ -12,8 +12,7 @@ import (
 const (
 	// espPort is where ESP is carried in UDP (RFC 3948).
 	espPort = 4500
-	// espPackets of one session show it, in one direction that is all there is;
-	// one each do in both.
+	// espPackets of one session show it; one less does in both directions.
 	espPackets = 3
 	// espBytes are the least that must be seen of what should be sealed.
 	espBytes = 64
@@ -153,13 +152,13 @@ func (r *ipsecReading) shown(oneWay bool) error {
 		return errors.New("its payload may be in clear")
 	}
 	several, bytes := false, 0
-	var sides [2]bool
+	var sides [2]bool // with more than one packet of a session
 	for to, c := range r.sessions {
 		if !c.rises() {
 			return errors.New("its sequence numbers do not rise")
 		}
 		several = several || len(c.seen) >= espPackets
-		sides[to.side] = true
+		sides[to.side] = sides[to.side] || len(c.seen) > 1
 		bytes += c.bytes
 	}
 	keyed := r.keyed[0] > 0 && r.keyed[1] > 0 || oneWay && r.keyed[0]+r.keyed[1] >= espPackets

@@ -20,19 +20,17 @@ const quicOneWay = 4
 // judgeQUIC recognises QUIC by its Initial packets, which open with keys that the
 // client's connection ID gives: both hellos, and sealed packets of both sides.
 func judgeQUIC(f *capture.Flow, _ Knowledge, found *Finding) bool {
-	first, ok := firstDatagram(&f.ToServer)
+	first, length := firstDatagram(&f.ToServer)
 	switch {
-	case !ok:
-		return false
 	case google(f, first, found):
 		return true
-	case first[0] < 0x80: // no long header: nothing tells it from anything else
-		return false
+	case length < quicSmallest, len(first) == 0, first[0] < 0x80:
+		return false // without a long header nothing tells it from anything else
 	}
 	r := quicReading{oneWay: found.OneWay}
 	err := r.split(f)
 	if len(r.packets) == 0 {
-		if len(first) >= quicSmallest && errors.Is(err, quic.ErrVersion) {
+		if errors.Is(err, quic.ErrVersion) {
 			found.Reason = "may be QUIC, but " + err.Error()
 		}
 		return false

@@ -24,6 +24,9 @@ const (
 // judgeWireGuard recognises WireGuard: by a handshake whose two messages fit, by
 // one that is addressed to a known key, or by the counters of several messages.
 func judgeWireGuard(f *capture.Flow, knows Knowledge, found *Finding) bool {
+	if first, _ := firstDatagram(&f.ToServer); len(first) < 4 || first[0] > byte(wireguard.Data) || first[1]|first[2]|first[3] != 0 {
+		return false
+	}
 	w := wgReading{info: &WireGuardInfo{Handshake: "unseen"}, sessions: map[wgSession]*counter{}}
 	for side, d := range []*capture.Direction{&f.ToServer, &f.ToClient} {
 		for c := range datagrams(d) {

@@ -41,12 +41,14 @@ const Keepalive = 0xff
 // IsKeepalive reports whether a datagram is one.
 func IsKeepalive(datagram []byte) bool { return len(datagram) == 1 && datagram[0] == Keepalive }
 
+var errIKE = errors.New("it is no message of IKE")
+
 // ParseIKE reads a message that fills a datagram of a length on the wire, of
 // which the capture may have kept only the first bytes.
 func ParseIKE(b []byte, length int) (IKE, error) {
 	var m IKE
 	if len(b) < ikeHeader || int64(binary.BigEndian.Uint32(b[24:])) != int64(length) {
-		return m, errors.New("it is no message of IKE")
+		return m, errIKE
 	}
 	copy(m.Initiator[:], b)
 	copy(m.Responder[:], b[8:])

@@ -260,4 +260,3 @@ func packets(t *testing.T, path string) int {
 		}
 	}
 }
-

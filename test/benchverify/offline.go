@@ -30,9 +30,9 @@ func newWriter(w io.Writer) (*writer, error) {
 	return &writer{p, b, time.Unix(1_700_000_000, 0)}, p.WriteFileHeader(1<<16, layers.LinkTypeEthernet)
 }
 
-// emit writes a frame, a microsecond after the one before.
+// emit writes a frame, 50 µs after the one before.
 func (w *writer) emit(frame []byte) error {
-	w.at = w.at.Add(time.Microsecond)
+	w.at = w.at.Add(50 * time.Microsecond)
 	return w.WritePacket(gopacket.CaptureInfo{Timestamp: w.at, CaptureLength: len(frame), Length: len(frame)}, frame)
 }
 

@@ -3,6 +3,7 @@ package verify
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/sealmesh/sealmesh/internal/capture"
 	tlswire "github.com/sealmesh/sealmesh/internal/dissect/tls"
@@ -87,7 +88,7 @@ func newSide(d *capture.Direction, name string) *tlsSide {
 }
 
 // aligned is how many records in a row show where a stream that was joined in the
-// middle of one goes on.
+// middle of one goes on, unless one fills it to its last byte.
 const aligned = 2
 
 // align finds the first record of a side that was joined in the middle of one. If
@@ -102,7 +103,7 @@ func (s *tlsSide) align() {
 			continue
 		}
 		t := follow(s.d, at)
-		if len(t.records) < aligned || len(t.rest) > 0 {
+		if n := len(t.records); n == 0 || n < aligned && !t.records[0].Whole || len(t.rest) > 0 {
 			continue
 		}
 		if textLength(b[:at]) < at {
@@ -134,7 +135,7 @@ func (s *tlsSide) first() (tlswire.Message, error) {
 			break
 		}
 		if stream == nil {
-			stream = r.Body[:len(r.Body):len(r.Body)]
+			stream = slices.Clip(r.Body)
 		} else {
 			stream = append(stream, r.Body...)
 		}

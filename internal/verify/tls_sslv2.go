@@ -43,12 +43,14 @@ func (t *tlsTalk) judgeSSL2() error {
 	if len(t.server.records) > 0 || len(records) == 0 {
 		return t.judgeSeen()
 	}
+	t.found.TLS = offeredInfo(t.hello)
 	answer, err := tlswire.ParseServerHelloV2(records[0].Body)
+	if err != nil && len(t.server.d.Chunks) > 1 && records[0].Body[0] == tlswire.HelloServerV2 {
+		t.server.trail = followV2(t.server.d)
+	}
 	if err != nil {
-		t.found.TLS = offeredInfo(t.hello)
 		return fmt.Errorf("server: %w", err)
 	}
-	t.found.TLS = offeredInfo(t.hello)
 	t.found.TLS.Version, t.found.TLS.Resumed = tlswire.VersionName(answer.Version), answer.Resumed
 	if len(answer.Certificate) > 0 {
 		t.found.TLS.ServerCert = describeCertificate(answer.Certificate)
@@ -58,12 +60,12 @@ func (t *tlsTalk) judgeSSL2() error {
 	sealedC, sealedS := c.records[1:], s.records[1:]
 	kind := uint32(1)
 	if !answer.Resumed && len(sealedC) > 0 {
-		if cipher, ok := tlswire.ParseMasterKeyV2(sealedC[0].Body); ok {
-			kind, sealedC = cipher, sealedC[1:]
-			t.found.TLS.Cipher = tlswire.CipherNameV2(kind)
-		} else {
+		cipher, ok := tlswire.ParseMasterKeyV2(sealedC[0].Body)
+		if !ok {
 			return errUnfinished
 		}
+		kind, sealedC = cipher, sealedC[1:]
+		t.found.TLS.Cipher = tlswire.CipherNameV2(kind)
 	}
 	if len(sealedC) == 0 || len(sealedS) == 0 {
 		return errUnfinished

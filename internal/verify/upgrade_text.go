@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 )
 
@@ -94,14 +95,7 @@ func telling(head string) int {
 	return -1
 }
 
-func isSilent(name string) bool {
-	for _, field := range silentFields {
-		if name == field {
-			return true
-		}
-	}
-	return false
-}
+func isSilent(name string) bool { return slices.Contains(silentFields, name) }
 
 // proxyHeader is the length of a header of the PROXY protocol, version 1 or 2,
 // or 0 (haproxy.org/download/2.9/doc/proxy-protocol.txt).

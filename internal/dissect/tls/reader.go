@@ -3,6 +3,7 @@ package tls
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // reader takes values off the front of a message. Every method reports whether
@@ -68,10 +69,8 @@ func (r *reader) extensions(read func(typ uint16, data reader) bool) error {
 		if !ok1 || !ok2 || len(seen) == maxExtensions || !read(typ, data) {
 			return fmt.Errorf("extension %d", typ)
 		}
-		for _, before := range seen {
-			if before == typ {
-				return fmt.Errorf("extension %d occurs twice", typ)
-			}
+		if slices.Contains(seen, typ) {
+			return fmt.Errorf("extension %d occurs twice", typ)
 		}
 		seen = append(seen, typ)
 	}

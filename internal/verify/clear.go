@@ -17,7 +17,7 @@ import (
 // What is left is unknown, and the reason says what it may be.
 
 // talkParts is how many runs or datagrams of a direction are looked at.
-const talkParts = 64
+const talkParts = 1024
 
 // judgeClear names what is in clear, with the bytes that show it.
 func judgeClear(f *capture.Flow, _ Knowledge, found *Finding) bool {
@@ -33,21 +33,28 @@ func judgeClear(f *capture.Flow, _ Knowledge, found *Finding) bool {
 		found.Evidence = t.quote(m.FromServer, m.Part, m.Offset, m.Length)
 		return true
 	}
+	if e := t.pattern(); t.icmp && e != nil {
+		found.Verdict, found.Protocol, found.Evidence = Plaintext, "icmp-echo", e
+		return true
+	}
 	if e := t.text(); e != nil {
 		found.Verdict, found.Protocol, found.Evidence = Plaintext, clear.NameText(&t.Talk), e
 		return true
 	}
-	if e := t.pattern(); e != nil && found.Reason == "" {
+	// What another recognizer has a reason for may be a handshake, and padded.
+	if e := t.pattern(); e != nil && (found.Reason == "" || t.wholly()) {
 		found.Verdict, found.Protocol, found.Evidence = Plaintext, "pattern", e
-		if f.Proto == capture.ICMP || f.Proto == capture.ICMPv6 {
-			found.Protocol = "icmp-echo"
-		}
 		return true
 	}
-	if found.Reason == "" {
-		found.Reason = t.hint()
+	if hint := t.hint(); found.Reason == "" || hint != "" && t.wholly() && found.TLS == nil {
+		found.Reason = hint
 	}
 	return false
+}
+
+// wholly reports a stream whose beginnings were seen, and no handshake.
+func (t *clearTalk) wholly() bool {
+	return !t.Datagrams && t.left == "" && (t.Client.Start || len(t.chunks[0]) == 0) && (t.Server.Start || len(t.chunks[1]) == 0)
 }
 
 // clearTalk is a flow without what belongs to handshakes.

@@ -18,10 +18,12 @@ const (
 	// characters, 24 of base64.
 	textBits = 30
 	// wholeBits for all that a side said: only what is a few bytes long has any
-	// chance to be a text throughout (of n bytes 0.38^n), so "hi\n" will do.
-	wholeBits = 8
+	// chance to be a text throughout (of n bytes 0.38^n), so "ok\n" will do.
+	wholeBits = 7
 	// chunkBits for all of a run between gaps, which says less: "test\n" will do.
 	chunkBits = 13
+	// sealedBits, likewise, inside of what claims to be sealed.
+	sealedBits = 40
 )
 
 // text finds readable bytes: all that a side said, the beginning, or the most
@@ -58,7 +60,7 @@ func (t *clearTalk) textOf(i int, enough float64) *Evidence {
 		if late && hasCertificate(c.Data) {
 			continue
 		}
-		if s := clear.Text(c.Data); s.Bits >= enough && (!late || !inDER(c.Data, s.At)) {
+		if s := clear.Text(c.Data); s.Bits >= enough && (!late || !inHandshake(c.Data, s.At)) {
 			return t.quote(i == 1, part, s.At, s.Length)
 		}
 	}
@@ -145,7 +147,7 @@ func unsealed(b []byte, start, datagram bool) (rest []byte, name string) {
 		return nil, "SSH"
 	}
 	switch at := findTLS(b); {
-	case at < 0:
+	case at < 0 || start && at == 0 && readableRecords(b):
 		return b, ""
 	case start:
 		return b[:at], "TLS"
@@ -211,6 +213,18 @@ func behindTunnel(c capture.Chunk) capture.Chunk {
 	return c
 }
 
+// readableRecords reports records that claim to be sealed, of a stream that did not
+// begin with a handshake, and are a text. The chance is asked to be lower still.
+func readableRecords(b []byte) bool {
+	all, _ := tlswire.Records(b)
+	for _, r := range all {
+		if r.Type != tlswire.TypeApplicationData {
+			return false
+		}
+	}
+	return clear.Text(b).Bits >= sealedBits+math.Log2(float64(len(b)))
+}
+
 // isHello reports a record that begins with the hello of either side.
 func isHello(r tlswire.Record) bool {
 	b := r.Body
@@ -223,21 +237,49 @@ func hasCertificate(b []byte) bool {
 	return bytes.Contains(b, []byte("\x06\x03\x55\x04")) || bytes.Contains(b, []byte("\x06\x03\x55\x1d"))
 }
 
-// inDER reports whether a text is a string of a certificate, by the tag and the
-// length before it: a name (UTF8String, PrintableString, IA5String) or an
-// alternative one (mail, DNS, URI).
-func inDER(b []byte, at int) bool {
+// inHandshake reports whether a text is a name in a certificate or in a hello: a run
+// that was joined late may be the middle of either.
+func inHandshake(b []byte, at int) bool {
+	for at+1 < len(b) && b[at] < ' ' { // a tag or a length that is a blank
+		at++
+	}
 	end := at
-	for at > 1 && b[at-1] >= ' ' && b[at-1] <= '~' {
+	for at > 0 && b[at-1] >= ' ' && b[at-1] <= '~' {
 		at--
 	}
 	for end < len(b) && b[end] >= ' ' && b[end] <= '~' {
 		end++
 	}
-	for ; at < end; at++ { // the length may be a printable byte itself
-		if at >= 2 && bytes.IndexByte([]byte("\x0c\x13\x16\x81\x82\x86"), b[at-2]) >= 0 && at+int(b[at-1]) <= end && at+int(b[at-1]) >= end-1 {
+	const name = 32 // may stand at the beginning, where its tag is cut off
+	return at < 2 && end < len(b) && end-at < name || inDER(b, at, end) || extensions(b[end:])
+}
+
+// inDER finds the tag and the length of a string before a run of text: of a name
+// (UTF8String, PrintableString, IA5String), a time, or an alternative name (mail,
+// DNS, URI).
+// The length may be a printable byte itself.
+func inDER(b []byte, at, end int) bool {
+	for ; at < end; at++ {
+		if at < 2 || bytes.IndexByte([]byte("\x0c\x13\x16\x17\x18\x81\x82\x86"), b[at-2]) < 0 {
+			continue
+		}
+		if stop := at + int(b[at-1]); stop == end || stop == end-1 || stop > end && end == len(b) {
 			return true
 		}
 	}
 	return false
+}
+
+// extensions reports three extensions of a hello in a row (RFC 8446, section 4.2),
+// or as many as there are: behind a server name.
+func extensions(b []byte) bool {
+	n := 0
+	for ; len(b) >= 4 && n < 3; n++ {
+		typ, length := int(b[0])<<8|int(b[1]), int(b[2])<<8|int(b[3])
+		if typ > 64 && typ != 0xff01 && typ != 0xfe0d && typ&0x0f0f != 0x0a0a || length > 2048 {
+			return false
+		}
+		b = b[min(4+length, len(b)):]
+	}
+	return n == 3 || n > 0 && len(b) == 0
 }

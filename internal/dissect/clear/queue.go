@@ -201,6 +201,12 @@ func bitTorrent(m *message) {
 	m.rest()
 }
 
+// fix is the Financial Information eXchange in tags and values.
+func fix(m *message) {
+	m.lit("8=FIX")
+	m.rest()
+}
+
 // fastCGI begins a request, and answers in records of the same head.
 func fastCGI(m *message) {
 	m.lit("\x01")

@@ -137,6 +137,7 @@ func init() {
 		{name: "llmnr", client: []string{x("1a2b 0000 0001 0000 0000 0000 05 'host1' 00 0001 0001")}, datagrams: true, port: 5355},
 		{name: "netbios-dgm", client: []string{x("11 02 8001 0a000001 008a 0064 0000 20") + strings.Repeat("CA", 16) + x("00 20") + strings.Repeat("EB", 16) + x("00 ff 'SMB'")}, datagrams: true},
 		{name: "netbios-ssn", client: []string{x("81 00 0044 20") + strings.Repeat("CA", 16) + x("00 20") + strings.Repeat("EB", 16) + x("00")}, server: []string{x("82 00 0000")}},
+		{name: "fix", client: []string{"8=FIX.4.4\x019=65\x0135=A\x01"}},
 		{name: "zabbix", client: []string{x("'ZBXD' 01 0a00000000000000 'agent.ping'")}},
 		{name: "ajp", client: []string{x("1234 000e 02 02 0008 'HTTP/1.1' 00 00")}, server: []string{x("4142 0002 04 00")}},
 		{name: "ipfix", client: []string{x("000a 0018 65000000 00000001 00000000 0002 0008 01000000"), x("000a 0018 65000001 00000002 00000000 0002 0008 01000000")}, datagrams: true},

@@ -31,6 +31,7 @@ var table = []protocol{
 	{"fastcgi", fastCGI, nil, nil},
 	{"ajp", ajp, nil, nil},
 	{"bittorrent", bitTorrent, nil, nil},
+	{"fix", fix, nil, nil},
 
 	{"ldap", ldap, ldap, nil},
 	{"snmp", nil, snmp, nil},

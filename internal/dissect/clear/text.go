@@ -81,7 +81,7 @@ func (w weights) model() (m model) {
 }
 
 // mixed is what is taken off for having chosen the best model.
-var mixed = math.Log2(float64(len(models) + 2)) // and UTF-8 of two kinds
+var mixed = math.Log2(float64(len(models) + 3)) // and UTF-8 of two kinds, and a line
 
 // printable reports ASCII that may stand in a text.
 func printable(c byte) bool { return c >= ' ' && c <= '~' || c == '\t' || c == '\r' || c == '\n' }
@@ -195,7 +195,27 @@ func Whole(b []byte) float64 {
 		}
 		best = max(best, float64(sum)-mixed)
 	}
-	return max(best, unicodeBits(b)-mixed)
+	return max(best, unicodeBits(b)-mixed, lineBits(b)-mixed)
+}
+
+// lineBits is for arbitrary printable characters and the end of a line.
+func lineBits(b []byte) float64 {
+	var bits float64
+	switch n := len(b); {
+	case n > 2 && b[n-2] == '\r' && b[n-1] == '\n':
+		b, bits = b[:n-2], 16
+	case n > 1 && b[n-1] == '\n':
+		b, bits = b[:n-1], 8
+	default:
+		return 0
+	}
+	for _, c := range b {
+		if !printable(c) {
+			return 0
+		}
+		bits += math.Log2(256.0 / 98)
+	}
+	return bits
 }
 
 // unicodeBits reads b as UTF-8, of a script that needs few characters beyond ASCII

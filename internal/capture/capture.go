@@ -47,8 +47,8 @@ func (f *File) sort() {
 }
 
 // Counts say how much of a capture became flows. Packets is the sum of the
-// flows' packets, NotIP, Control, Fragments, Reassembled, Undecoded, Late and
-// Excess.
+// flows' packets, Beyond, NotIP, Control, Fragments, Reassembled, Undecoded, Late
+// and Excess.
 type Counts struct {
 	Packets int
 	// NotIP frames are ARP and the like: no workload's payload.
@@ -69,6 +69,10 @@ type Counts struct {
 	Undecoded int
 	// Unread says what the Undecoded ones are: "link type 147", "EtherType 0x8915".
 	Unread map[string]int
+	// Beyond are packets of flows that had been handed over for want of memory when
+	// no more of them would be kept: their verdict is not changed by it, only their
+	// own counts are too low.
+	Beyond int
 	// Late segments carry no payload and belong to flows that had ended.
 	Late int
 	// Excess packets belong to more flows than a File keeps.

@@ -12,6 +12,7 @@ type state struct {
 	reverse *scope // of the other direction, where overlays number it otherwise
 	// forward: the client is the first of the key's two ends.
 	forward    bool
+	settled    settled
 	queue      *queue
 	prev, next *Flow
 	room       int

@@ -175,13 +175,13 @@ type goneFlow struct {
 	evicted bool
 }
 
-const goneSlots = 1 << 14 // 1 MiB
+const goneSlots = 1 << 15 // 2 MiB
 
 func (g *gone) add(f *Flow) {
 	if g.slots == nil {
 		g.slots = make([]goneFlow, goneSlots)
 	}
-	g.slots[f.state.key.hash(&goneSeed)%goneSlots] = goneFlow{f.state.key, f.Number, f.Evicted}
+	g.slots[f.state.key.hash(&goneSeed)%goneSlots] = goneFlow{f.state.key, f.Number, f.Evicted || f.state.settled.yes && !f.ended()}
 }
 
 // find returns the flow with a key that was handed over last, or nil.

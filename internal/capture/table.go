@@ -32,12 +32,11 @@ const (
 // Table turns frames into flows. Nothing in it depends on the clock or on chance:
 // time is what the frames say.
 //
-//	             ┌──── packets ────┐
-//	first packet ▼                 │
-//	───────────► live ─────────────┘──► FINs acknowledged, RST ──► over
-//	              │ longest idle, under pressure                    │ 10 s, or pressure,
-//	              ▼                                                 ▼ or a new SYN
-//	            done(evicted)                                     done
+//	first packet       a window is full              FINs acknowledged, RST
+//	───────────► live ─────────────────► full ────────► (of any) ────► over
+//	              │ longest idle,         │ pressure of bytes           │ 10 s, or pressure,
+//	              ▼ under pressure        ▼                             ▼ or a new SYN
+//	            done(evicted)           done ──► settled               done
 //
 // Memory: at most Limits.Flows of 640 bytes each, Limits.Bytes of what they said, the
 // fragments (4 MiB), and a few MiB of what waits to be used again.
@@ -50,6 +49,8 @@ type Table struct {
 	flows   index
 	scopes  scopes
 	live    queue
+	full    queue // as live, but of one direction at least no more is kept
+	settled queue // handed over, and here to see their end
 	over    queue
 	number  int
 	room    int64 // bytes that live and over hold
@@ -124,12 +125,13 @@ func (t *Table) Add(f *Frame) {
 // maxReasons bounds how many kinds of undecoded packets are told apart.
 const maxReasons = 64
 
-// Last is the flow of the frame that was added last, or nil if it has none, as
-// far as it has come. It may be read until the next Add.
+// Last is the flow of the frame that was added last, as far as it has come, or
+// nil if it has none or has been handed over. It may be read until the next Add.
 func (t *Table) Last() *Flow {
-	if t.last != nil {
-		t.render(t.last)
+	if t.last == nil || t.last.state.settled.yes {
+		return nil
 	}
+	t.render(t.last)
 	return t.last
 }
 
@@ -156,8 +158,8 @@ func (t *Table) unrender() {
 
 // Close hands over what is left, in order of Number. The table is empty then.
 func (t *Table) Close() Counts {
-	left := make([]*Flow, 0, t.live.n+t.over.n)
-	for _, q := range []*queue{&t.live, &t.over} {
+	left := make([]*Flow, 0, t.size())
+	for _, q := range []*queue{&t.live, &t.full, &t.settled, &t.over} {
 		for f := q.first; f != nil; f = f.state.next {
 			left = append(left, f)
 		}
@@ -194,6 +196,17 @@ func (t *Table) add(p *packet) {
 		f, s = nil, t.scopes.of(t.decoder.vantage, &p.path) // the old one may have been the flow's alone
 		k.scope = s.id
 	}
+	if f != nil && f.state.settled.yes {
+		if t.beyond(f, p, forward) {
+			t.counts.Beyond++
+			t.moved(f, p)
+			return
+		}
+		t.counts.Evicted++
+		t.handOver(f)
+		f, s = nil, t.scopes.of(t.decoder.vantage, &p.path)
+		k.scope = s.id
+	}
 	if f == nil {
 		before := t.gone.find(&k)
 		if before != nil && !before.evicted && p.proto == protoTCP && !p.has(flagSYN) && len(p.payload) == 0 && p.cut == 0 {
@@ -205,8 +218,6 @@ func (t *Table) add(p *packet) {
 			f.Continues = before.number
 		}
 	}
-	t.last = f
-	f.Last = p.at
 	mine, theirs := &f.ToServer, &f.ToClient
 	if forward != f.state.forward {
 		mine, theirs = theirs, mine
@@ -222,6 +233,13 @@ func (t *Table) add(p *packet) {
 	if stored {
 		t.measure(f)
 	}
+	t.moved(f, p)
+}
+
+// moved notes that a flow is alive.
+func (t *Table) moved(f *Flow, p *packet) {
+	t.last = f
+	f.Last = p.at
 	t.touch(f)
 	t.relieve(p.at)
 }
@@ -315,47 +333,11 @@ func (f *Flow) abandoned(now time.Time) bool {
 	return now.Sub(f.Last) < resting
 }
 
-// touch puts a flow behind all that have been idle for longer.
-func (t *Table) touch(f *Flow) {
-	q := f.state.queue
-	next := q
-	if f.state.queue == &t.live && f.ended() {
-		next = &t.over
-	}
-	if next == q && q.last == f {
-		return
-	}
-	q.remove(f)
-	next.push(f)
-}
-
 // measure takes the room of a flow into account.
 func (t *Table) measure(f *Flow) {
 	room := f.ToServer.stream.room() + f.ToClient.stream.room()
 	t.room += int64(room - f.state.room)
 	f.state.room = room
-}
-
-// relieve hands over what has ended a while ago, and under pressure what has been
-// idle for longest, but never the flow of the last packet.
-func (t *Table) relieve(now time.Time) {
-	for f := t.over.first; f != nil && now.Sub(f.Last) > lingering; f = t.over.first {
-		t.handOver(f)
-	}
-	for t.live.n+t.over.n > t.limits.Flows || t.room > t.limits.Bytes {
-		f := t.over.first
-		if f == nil || f == t.last {
-			f = t.live.first
-		}
-		if f == nil || f == t.last {
-			return
-		}
-		if f.state.queue == &t.live && f.abandoned(now) {
-			f.Evicted = true
-			t.counts.Evicted++
-		}
-		t.handOver(f)
-	}
 }
 
 // handOver gives a flow away.
@@ -364,8 +346,10 @@ func (t *Table) handOver(f *Flow) {
 	f.state.queue.remove(f)
 	t.room -= int64(f.state.room)
 	t.gone.add(f)
-	t.render(f)
-	t.done(f)
+	if !f.state.settled.yes {
+		t.render(f)
+		t.done(f)
+	}
 	if !t.keep {
 		t.unrender()
 		t.recycle(f)
@@ -377,7 +361,7 @@ func (t *Table) recycle(f *Flow) {
 	for _, d := range []*Direction{&f.ToServer, &f.ToClient} {
 		t.rooms.release(d.stream.window)
 	}
-	if t.live.n+t.over.n+len(t.free) < t.limits.Flows {
+	if t.size()+len(t.free) < t.limits.Flows {
 		f.reset()
 		t.free = append(t.free, f)
 	}

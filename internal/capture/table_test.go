@@ -70,6 +70,47 @@ func TestBytesAreBounded(t *testing.T) {
 	}
 }
 
+func TestWhatIsFullIsSettledBeforeAnythingIsEvicted(t *testing.T) {
+	large := string(make([]byte, Window))
+	packets := []packet{up("S", 1, ""), down("S", 1, "").acking(2), up("", 2, "ask"), down("", 2, large).acking(5)}
+	other := from(clientOf(1), server, "", 1, large)
+	for _, tc := range []struct {
+		name    string
+		more    []packet
+		flows   int
+		beyond  int
+		evicted int
+	}{
+		{"nothing more", nil, 2, 0, 0},
+		{"more of the same, acknowledgements, the end", []packet{
+			down("", 2+Window, large).acking(5), up("", 5, "").acking(9), up("", 4, "?"), // the last a keep-alive probe
+			up("F", 5, "").acking(2 + 2*Window), down("F", 2+2*Window, "").acking(6), up("", 6, "").acking(3 + 2*Window),
+			from(clientOf(2), server, "S", 1, "").after(time.Hour), up("", 6, "").acking(3 + 2*Window),
+		}, 3, 6, 0},
+		{"more that was to be kept", []packet{up("", 5, "ask again")}, 3, 0, 1},
+		{"another connection", []packet{up("S", 900, ""), up("", 901, "ask")}, 3, 0, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var flows []string
+			table := NewTable(Limits{Bytes: Window + 4096}, func(f *Flow) {
+				flows = append(flows, fmt.Sprintf("%d %t %d %d", f.Number, f.Evicted, len(f.ToClient.Start()), f.Continues))
+			})
+			all := slices.Concat(packets, []packet{other}, tc.more)
+			for _, p := range all {
+				table.counts.Packets++
+				table.add(&p)
+			}
+			c := table.Close()
+			if want := fmt.Sprintf("1 false %d 0", Window); len(flows) != tc.flows || flows[0] != want || c.Beyond != tc.beyond || c.Evicted != tc.evicted {
+				t.Errorf("flows %q, %+v", flows, c)
+			}
+			if table.room != 0 || table.flows.n != 0 || table.size() != 0 {
+				t.Errorf("%d bytes, %d entries, %d flows are left", table.room, table.flows.n, table.size())
+			}
+		})
+	}
+}
+
 func TestAFlowThatIsEvictedGoesOnAsAnother(t *testing.T) {
 	flows, counts := limited(Limits{Flows: 1}, up("S", 1, ""), up("", 2, "one"), from(clientOf(1), server, "S", 1, ""), up("", 5, "two"))
 	if len(flows) != 3 || !flows[0].Evicted || flows[2].Continues != 1 || flows[2].Opened || counts.Evicted != 2 {
@@ -182,7 +223,7 @@ func TestTheLastFlowIsReadBeforeItsEnd(t *testing.T) {
 func TestNothingIsLostUnderPressure(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		packets, numbers := 0, make(map[int]bool)
-		limits := Limits{Flows: rapid.IntRange(1, 6).Draw(t, "flows"), Bytes: int64(rapid.IntRange(1, 4000).Draw(t, "bytes"))}
+		limits := Limits{Flows: rapid.IntRange(1, 6).Draw(t, "flows"), Bytes: int64(rapid.IntRange(1, 80000).Draw(t, "bytes"))}
 		table := NewTable(limits, func(f *Flow) {
 			packets += f.ToServer.Packets + f.ToClient.Packets
 			if numbers[f.Number] || f.Number < 1 {
@@ -211,23 +252,23 @@ func TestNothingIsLostUnderPressure(t *testing.T) {
 			p.seq = uint32(rapid.IntRange(0, 3000).Draw(t, "seq"))
 			p.acknowledged = uint32(rapid.IntRange(0, 3000).Draw(t, "acknowledged"))
 			p.flags = rapid.SampledFrom([]uint8{0, flagACK, flagACK, flagACK, flagSYN, flagSYN | flagACK, flagFIN | flagACK, flagRST}).Draw(t, "flags")
-			p.payload = bytes.Repeat([]byte{byte(a.Port()) ^ byte(b.Port())}, rapid.IntRange(0, 1500).Draw(t, "length"))
+			p.payload = bytes.Repeat([]byte{byte(a.Port()) ^ byte(b.Port())}, rapid.SampledFrom([]int{0, 0, 1, 700, 9000, 20000}).Draw(t, "length"))
 			if number := rapid.IntRange(0, 2).Draw(t, "overlay"); number > 0 {
 				p.path.push(overVXLAN, numbered|uint64(number))
 			}
 			p.at = time.Unix(int64(rapid.IntRange(0, 1000).Draw(t, "time")), 0)
 			table.counts.Packets++
 			table.add(&p)
-			if table.live.n+table.over.n > limits.Flows {
-				t.Fatalf("%d flows are live", table.live.n+table.over.n)
+			if table.size() > limits.Flows {
+				t.Fatalf("%d flows are live", table.size())
 			}
 		}
 		c := table.Close()
-		if packets+c.Late != n || len(numbers) != c.Flows {
+		if packets+c.Late+c.Beyond != n || len(numbers) != c.Flows {
 			t.Fatalf("%d packets in flows and %d late, of %d; %d flows of %d", packets, c.Late, n, len(numbers), c.Flows)
 		}
-		if table.room != 0 || table.flows.n != 0 || table.live.n+table.over.n != 0 {
-			t.Fatalf("%d bytes, %d entries, %d flows are left", table.room, table.flows.n, table.live.n+table.over.n)
+		if table.room != 0 || table.flows.n != 0 || table.size() != 0 {
+			t.Fatalf("%d bytes, %d entries, %d flows are left", table.room, table.flows.n, table.size())
 		}
 	})
 }

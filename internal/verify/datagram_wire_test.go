@@ -54,3 +54,52 @@ func TestQUICOfOthersIsReadAsTsharkReadsIt(t *testing.T) {
 		})
 	}
 }
+
+// TestIKEOfOthersIsRead reads conversations of strongSwan 5.9.8, captured by
+// tcpdump. In version 2 the first exchange is a flow of its own, in clear.
+func TestIKEOfOthersIsRead(t *testing.T) {
+	for name, want := range map[string][]Verdict{
+		"v1": {IPsec},
+		"v2": {Unknown, IPsec},
+	} {
+		file, err := capture.Open(filepath.Join("testdata", "ike", name+".pcap"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(file.Flows) != len(want) {
+			t.Fatalf("%s: %d flows", name, len(file.Flows))
+		}
+		for i, f := range file.Flows {
+			found := Judge(f, Knowledge{})
+			if found.Verdict != want[i] || want[i] == IPsec && found.Protocol != "ike" {
+				t.Errorf("%s, flow %d: %s %s, %s", name, f.Number, found.Verdict, found.Protocol, found.Reason)
+			}
+		}
+	}
+}
+
+// TestWhatTheCaptureCutOffShowsLess keeps only the first bytes of each packet.
+func TestWhatTheCaptureCutOffShowsLess(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		all  []sent
+		kept int
+		want Verdict
+	}{
+		{"quic", readDatagrams(t, filepath.Join("testdata", "quic", "v2.pcap")), 86, Unknown},
+		{"wireguard", recordWireGuard(t).all, 86, WireGuard},
+		{"wireguard, headers only", recordWireGuard(t).all[2:], 16, Unknown},
+	} {
+		f := datagramFlow(capture.UDP, tc.all)
+		for _, d := range []*capture.Direction{&f.ToServer, &f.ToClient} {
+			for i := range d.Chunks {
+				c := &d.Chunks[i]
+				kept := min(tc.kept, len(c.Data))
+				c.Data, c.Cut = c.Data[:kept], len(c.Data)-kept
+			}
+		}
+		if found := Judge(f, Knowledge{}); found.Verdict != tc.want {
+			t.Errorf("%s: %s, %s", tc.name, found.Verdict, found.Reason)
+		}
+	}
+}

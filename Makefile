@@ -75,6 +75,12 @@ captures: ## Record those captures anew, or SCENES of them (root)
 	@$(MAKE) build
 	@go run ./test/captures record $(SCENES)
 
+.PHONY: bench-verify
+bench-verify: ## Measure verify beside tshark and tcpdump in one run (root)
+	@scripts/deps bench
+	@$(MAKE) build
+	@go run ./test/benchverify $(FLAGS)
+
 .PHONY: golden
 golden: ## Write the golden files anew and show what changed
 	@scripts/deps build

@@ -56,8 +56,8 @@ func callWitnesses(ctx context.Context, a atlas) (*witnesses, error) {
 	if err != nil {
 		return nil, err
 	}
-	if p.runs() != nil {
-		return nil, nil // a mesh that does not run attests nothing
+	if running := p.runs() == nil; !running {
+		return nil, nil // it attests nothing
 	}
 	b, err := os.ReadFile(p.status())
 	if err != nil {

@@ -52,13 +52,14 @@ func stream(ctx context.Context, cfg Config, from, to End, leg *Leg) error {
 	leg.Dst = netip.AddrPortFrom(to.Addr, netip.MustParseAddrPort(ln.Addr().String()).Port())
 	ctx, cancel := context.WithTimeout(ctx, cfg.Timeout)
 	defer cancel()
-	defer context.AfterFunc(ctx, func() { ln.Close() })()
+	stop := context.AfterFunc(ctx, func() { ln.Close() })
+	defer stop()
 	answered := make(chan error, 1)
 	go func() { answered <- answer(ctx, ln, leg) }()
 	if err := ask(ctx, from, leg); err != nil {
 		leg.Error = err.Error()
 		cancel()
-		<-answered
+		_ = <-answered // it only says that it was told to give up
 		return nil
 	}
 	if err := <-answered; err != nil {
@@ -111,7 +112,8 @@ func answer(ctx context.Context, ln net.Listener, leg *Leg) error {
 
 // exchange ends talk when ctx does.
 func exchange(ctx context.Context, conn net.Conn, talk func(*bufio.Reader) error) error {
-	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
 	return talk(bufio.NewReaderSize(conn, 256))
 }
 
@@ -140,9 +142,10 @@ func datagram(ctx context.Context, cfg Config, from, to End, leg *Leg, mark int)
 	leg.Dst = netip.AddrPortFrom(to.Addr, receiver.LocalAddr().(*net.UDPAddr).AddrPort().Port())
 	ctx, cancel := context.WithTimeout(ctx, cfg.Timeout)
 	defer cancel()
-	for _, c := range []*net.UDPConn{receiver, sender} {
-		defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })()
-	}
+	stop := context.AfterFunc(ctx, func() {
+		_, _ = receiver.SetDeadline(time.Unix(1, 0)), sender.SetDeadline(time.Unix(1, 0))
+	})
+	defer stop()
 	arrived := make(chan error, 1)
 	go func() { arrived <- receive(receiver, leg) }()
 	heard := arrived

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"bytes"
 	"encoding/hex"
 	"hash/maphash"
 	"strings"
@@ -72,7 +73,7 @@ func (l *ledger) lookup(found *Finding) (uint32, bool) {
 	defer func() { l.key = l.key[:own] }()
 	for _, n := range l.known[maphash.Bytes(l.seed, l.key)] {
 		l.key = appendKey(l.key, l.details[n])
-		if string(l.key[:own]) == string(l.key[own:]) {
+		if bytes.Equal(l.key[:own], l.key[own:]) {
 			return n, true
 		}
 		l.key = l.key[:own]

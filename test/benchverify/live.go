@@ -35,7 +35,7 @@ func benchLive(ctx context.Context, c config, t *traffic) error {
 	if err != nil {
 		return err
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }() // what it leaves, the next lab sweeps
 	from, err := l.AddWorkload(l.Nodes[0], "sender")
 	if err != nil {
 		return err
@@ -50,17 +50,18 @@ func benchLive(ctx context.Context, c config, t *traffic) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("live: over a veth, %s at each rate\n\n%12s %12s %22s %30s\n", liveFor, "asked", "sent/s", "tcpdump -w dropped", "sealmesh verify dropped")
+	wire := link{from, l.Nodes[0], frames}
+	fmt.Fprintf(c.out, "live: over a veth, %s at each rate\n\n%12s %12s %22s %30s\n", liveFor, "asked", "sent/s", "tcpdump -w dropped", "sealmesh verify dropped")
 	for _, rate := range rates {
-		dump, err := live(ctx, c, l.Nodes[0], from, frames, rate, watchTcpdump)
+		dump, err := live(ctx, c, wire, rate, watchTcpdump)
 		if err != nil {
 			return err
 		}
-		ours, err := live(ctx, c, l.Nodes[0], from, frames, rate, watchSealmesh)
+		ours, err := live(ctx, c, wire, rate, watchSealmesh)
 		if err != nil {
 			return err
 		}
-		fmt.Printf("%12d %12.0f %12d %8.3f %% %12d %8.3f %%  %s\n", rate, float64(ours.sent)/ours.took.Seconds(),
+		fmt.Fprintf(c.out, "%12d %12.0f %12d %8.3f %% %12d %8.3f %%  %s\n", rate, float64(ours.sent)/ours.took.Seconds(),
 			dump.dropped, share(dump), ours.dropped, share(ours), ours.result)
 	}
 	return nil
@@ -70,24 +71,30 @@ func share(o outcome) float64 { return 100 * float64(o.dropped) / float64(max(o.
 
 // watcher is a capture that runs on an interface of the node.
 type watcher struct {
-	cmd   *lab.Cmd
-	end   func(*watcher) (dropped int, result string)
-	out   strings.Builder
-	errs  strings.Builder
-	ready func(*watcher) bool
+	cmd  *lab.Cmd
+	end  func(*watcher) (dropped int, result string)
+	out  strings.Builder
+	errs strings.Builder
+}
+
+// link is where frames are sent from, and where they are captured.
+type link struct {
+	from   *lab.Workload
+	node   *lab.Node
+	frames [][]byte
 }
 
 // live sends frames while a capture watches.
-func live(ctx context.Context, c config, node *lab.Node, from *lab.Workload, frames [][]byte, rate int, watch func(context.Context, config, *lab.Node) *watcher) (outcome, error) {
-	w := watch(ctx, c, node)
+func live(ctx context.Context, c config, l link, rate int, watch func(context.Context, config, *lab.Node) *watcher) (outcome, error) {
+	w := watch(ctx, c, l.node)
 	w.cmd.Stdout, w.cmd.Stderr = &w.out, &w.errs
 	if err := w.cmd.Start(); err != nil {
 		return outcome{}, err
 	}
-	if err := awaitRing(ctx, node); err != nil {
+	if err := awaitRing(ctx, l.node); err != nil {
 		return outcome{}, err
 	}
-	o, err := flood(from, frames, rate)
+	o, err := flood(l.from, l.frames, rate)
 	if err != nil {
 		return o, err
 	}
@@ -132,7 +139,7 @@ func watchTcpdump(ctx context.Context, c config, node *lab.Node) *watcher {
 	return &watcher{
 		cmd: node.Command(ctx, "tcpdump", "-n", "-Z", "root", "-i", veth, "-w", file),
 		end: func(w *watcher) (int, string) {
-			os.Remove(file)
+			_ = os.Remove(file) // the directory is removed as well
 			m := droppedLine.FindStringSubmatch(w.errs.String())
 			if m == nil {
 				return -1, ""
@@ -179,7 +186,7 @@ func flood(from *lab.Workload, frames [][]byte, rate int) (o outcome, err error)
 		if err != nil {
 			return err
 		}
-		defer unix.Close(fd)
+		defer func() { _ = unix.Close(fd) }()
 		if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_QDISC_BYPASS, 1); err != nil {
 			return err
 		}

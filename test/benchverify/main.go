@@ -16,6 +16,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -39,10 +40,11 @@ type config struct {
 	size    int64 // bytes of the file
 	flows   int   // of the memory measurement
 	only    string
+	out     io.Writer
 }
 
 func run(ctx context.Context) error {
-	var c config
+	c := config{out: os.Stdout}
 	flag.StringVar(&c.program, "sealmesh", "bin/sealmesh", "program to measure")
 	flag.StringVar(&c.goldens, "goldens", "test/captures/testdata", "captures to make traffic of")
 	flag.StringVar(&c.dir, "dir", "", "directory for the file (default: a new temporary one, removed at the end)")
@@ -63,7 +65,7 @@ func run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		defer os.RemoveAll(dir)
+		defer func() { _ = os.RemoveAll(dir) }()
 		c.dir = dir
 	}
 	t, err := loadTraffic(c.goldens)

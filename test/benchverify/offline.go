@@ -69,7 +69,7 @@ func benchFile(ctx context.Context, c config, t *traffic) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(f.Name())
+	defer func() { _ = os.Remove(f.Name()) }()
 	defer f.Close()
 	w, err := newWriter(f)
 	if err != nil {
@@ -79,7 +79,7 @@ func benchFile(ctx context.Context, c config, t *traffic) error {
 	if err := errors.Join(err, w.buffer.Flush(), ctx.Err()); err != nil {
 		return err
 	}
-	fmt.Printf("file: %d packets, %d flows, %.2f GB\n\n", total.packets, total.flows, float64(total.bytes)/1e9)
+	fmt.Fprintf(c.out, "file: %d packets, %d flows, %.2f GB\n\n", total.packets, total.flows, float64(total.bytes)/1e9)
 	fields := []string{
 		"frame.number", "tls.handshake.type", "tls.handshake.extensions_server_name", "tls.handshake.ciphersuite",
 		"tls.handshake.extensions.supported_version", "tls.handshake.extensions_key_share_group", "tls.handshake.extensions_alpn_str",
@@ -89,7 +89,7 @@ func benchFile(ctx context.Context, c config, t *traffic) error {
 		tshark = append(tshark, "-e", field)
 	}
 	verify := []string{c.program, "verify", "--read", c.file(), "-o", "json"}
-	fmt.Printf("%-28s %12s %8s %10s %10s %10s\n", "", "packets/s", "ratio", "CPU s", "wall s", "resident")
+	fmt.Fprintf(c.out, "%-28s %12s %8s %10s %10s %10s\n", "", "packets/s", "ratio", "CPU s", "wall s", "resident")
 	var base float64
 	for _, p := range []struct {
 		name    string
@@ -111,9 +111,9 @@ func benchFile(ctx context.Context, c config, t *traffic) error {
 		if base == 0 {
 			base = rate
 		}
-		fmt.Printf("%-28s %12.0f %7.1fx %10.1f %10.1f %7d MB\n", p.name, rate, rate/base, u.cpu.Seconds(), u.wall.Seconds(), u.resident>>20)
+		fmt.Fprintf(c.out, "%-28s %12.0f %7.1fx %10.1f %10.1f %7d MB\n", p.name, rate, rate/base, u.cpu.Seconds(), u.wall.Seconds(), u.resident>>20)
 	}
-	fmt.Println()
+	fmt.Fprintln(c.out)
 	return nil
 }
 
@@ -146,8 +146,8 @@ func benchMemory(ctx context.Context, c config, t *traffic) error {
 	if err := errors.Join(err, m.error); err != nil {
 		return err
 	}
-	fmt.Printf("memory: %d flows, %d packets: %d MB resident, %.1f CPU s\n", m.flows, m.packets, u.resident>>20, u.cpu.Seconds())
+	fmt.Fprintf(c.out, "memory: %d flows, %d packets: %d MB resident, %.1f CPU s\n", m.flows, m.packets, u.resident>>20, u.cpu.Seconds())
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	fmt.Println(strings.Join(lines[max(0, len(lines)-14):], "\n") + "\n")
+	fmt.Fprintln(c.out, strings.Join(lines[max(0, len(lines)-14):], "\n")+"\n")
 	return nil
 }

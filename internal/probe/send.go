@@ -57,9 +57,8 @@ func stream(ctx context.Context, cfg Config, from, to End, leg *Leg) error {
 	answered := make(chan error, 1)
 	go func() { answered <- answer(ctx, ln, leg) }()
 	if err := ask(ctx, from, leg); err != nil {
-		leg.Error = err.Error()
 		cancel()
-		_ = <-answered // it only says that it was told to give up
+		leg.Error = fmt.Sprintf("%v; %v", err, <-answered)
 		return nil
 	}
 	if err := <-answered; err != nil {

@@ -271,10 +271,24 @@ func (t *tlsTalk) completed(suite tlswire.Suite) (client, server []tlswire.Recor
 	if client, err = check(c, hellosC); err != nil {
 		return nil, nil, orMissing(err, c)
 	}
-	if server, err = check(s, hellosS); err != nil {
+	if server, err = check(s, hellosS); unfinished(err) && t.certificatesFill(client) {
+		t.found.Notes = append(t.found.Notes, "the server's part of the handshake fills what was kept of it")
+		return client, nil, nil
+	}
+	if err != nil {
 		return nil, nil, orMissing(err, s)
 	}
 	return client, server, nil
+}
+
+func unfinished(err error) bool { return errors.Is(err, errUnfinished) || errors.Is(err, tlswire.ErrBreaksOff) }
+
+// certificatesFill reports whether the handshake of the server, before TLS 1.3,
+// is longer than what is kept, and the client went on behind it.
+func (t *tlsTalk) certificatesFill(client []tlswire.Record) bool {
+	s := t.server
+	other := func(r tlswire.Record) bool { return r.Type != tlswire.TypeHandshake }
+	return !slices.ContainsFunc(s.records, other) && s.filled() && !s.lost && accepted(client, tlswire.Is13(t.answer.Version), 1<<14) == nil
 }
 
 // offeredInfo is what a ClientHello says.

@@ -89,7 +89,7 @@ func TestAlteredFlowsChangeNoSide(t *testing.T) {
 			switch {
 			case how == "only the server" && strings.HasPrefix(name, "ssl-v2.pcap"):
 				// Nothing but the client's hello says that it is SSL 2.0.
-			case whole.Verdict == TLS && found.Verdict == Plaintext && whole.Upgrade == nil:
+			case whole.Verdict == TLS && found.Verdict == Plaintext:
 				t.Errorf("%s, %s: sealed as a whole, and now plaintext: %v", name, how, found.Evidence)
 			case whole.Verdict == Plaintext && found.Verdict == TLS && whole.TLS == nil:
 				t.Errorf("%s, %s: plaintext as a whole, and now sealed", name, how)

@@ -10,6 +10,11 @@ import (
 func postgresUpgrade(client, server []byte) *upgrade {
 	const length, ssl, gss = 8, 80877103, 80877104
 	up := &upgrade{from: "postgresql", tells: fromClient}
+	if len(server) == 0 && len(client) > length && binary.BigEndian.Uint32(client) == length &&
+		binary.BigEndian.Uint32(client[4:]) == ssl && startsTLS(client[length:]) {
+		up.at[0] = length // of one direction: what it does shows the answer
+		return up
+	}
 	for len(client) >= up.at[0]+length && binary.BigEndian.Uint32(client[up.at[0]:]) == length {
 		code := binary.BigEndian.Uint32(client[up.at[0]+4:])
 		if code != ssl && code != gss || len(server) <= up.at[1] {
@@ -70,6 +75,9 @@ func ldapUpgrade(client, server []byte) *upgrade {
 	name, _, ok3 := element(operation, requestName)
 	if !ok1 || !ok2 || !ok3 || string(name) != startTLS {
 		return nil
+	}
+	if len(server) == 0 && up.follows(client, server) {
+		return up // of one direction: what it does shows the answer
 	}
 	answer, rest, ok := element(server, sequence)
 	if !ok {

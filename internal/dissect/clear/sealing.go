@@ -173,18 +173,16 @@ func openVPNStream(t *Talk) string {
 	return ""
 }
 
-// openVPNReset is the first packet of either side: its own number in the last
-// bytes is zero.
+// openVPNReset is the first packet of either side: its own number in the last four
+// bytes is 0, or, if that is encrypted (tls-crypt), a counter behind the session
+// is 1.
 func openVPNReset(b []byte, opcodes ...byte) bool {
-	const plain = 1 + 8 + 1 + 4
-	if len(b) < plain || !slices.Contains(opcodes, b[0]) {
+	const session, plain = 1 + 8, 1 + 8 + 1 + 4
+	if len(b) < plain || len(b) > 1280 || !slices.Contains(opcodes, b[0]) {
 		return false
 	}
-	if b[0] == vpnServerReset2 { // receipts of one packet and the peer's session
-		return len(b) == plain+4+8 && b[9] == 1 || len(b) > plain && len(b) <= 128 && uint32At(b, len(b)-4) == 0
-	}
-	return len(b) <= 1024 && (len(b) == plain && b[9] == 0 || len(b) > plain && !isPrintable(b)) &&
-		(uint32At(b, len(b)-4) == 0 || b[0] == vpnClientReset3)
+	counter := uint32At(b, session)
+	return uint32At(b, len(b)-4) == 0 && len(b) <= 128 || counter == 1 || counter == 0x0f000001
 }
 
 // snmpSealed reads the flags of version 3.

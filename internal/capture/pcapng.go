@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"math/bits"
 	"net/netip"
@@ -41,7 +42,12 @@ type pcapng struct {
 	interfaces []iface // of this section
 	last       time.Time
 
-	dropped int // in sections before this one
+	// ours: the section is a capture of our own, which ends with the statistics of
+	// each interface. One that has none was killed, or has lost the interface.
+	ours bool
+	// Of sections before this one:
+	dropped int
+	unended bool
 	secrets []byte
 	names   map[netip.Addr][]string
 }
@@ -59,7 +65,15 @@ type iface struct {
 	perSecond uint64
 	offset    int64
 	dropped   int
+	ended     bool // it has statistics
 }
+
+// ErrUnended is how a capture of ours ends that has no statistics: it was killed,
+// or lost an interface, or has been edited. Nobody knows what it dropped.
+var ErrUnended = fmt.Errorf("a capture without its end: %w", io.ErrUnexpectedEOF)
+
+// application is what our own captures say they are written by.
+const application = "sealmesh "
 
 func newPcapng(r *bufio.Reader, name string) (Source, error) {
 	s := &pcapng{records: records{r: r, name: name}, names: make(map[netip.Addr][]string)}
@@ -73,6 +87,9 @@ func newPcapng(r *bufio.Reader, name string) (Source, error) {
 func (s *pcapng) Next(f *Frame) error {
 	for {
 		found, err := s.block(f)
+		if errors.Is(err, io.EOF) && (s.unended || s.lacksEnd()) {
+			err = ErrUnended
+		}
 		if err != nil {
 			return s.fail(err)
 		}
@@ -238,9 +255,26 @@ func (s *pcapng) section() (bool, error) {
 	if major != 1 {
 		return false, fmt.Errorf("pcapng version %d, only 1 is known", major)
 	}
-	s.dropped = s.Dropped()
-	s.interfaces = s.interfaces[:0]
-	return false, s.pass(int64(length))
+	s.dropped, s.unended = s.Dropped(), s.unended || s.lacksEnd()
+	s.interfaces, s.ours = s.interfaces[:0], false
+	if length > bufferSize {
+		return false, s.pass(int64(length))
+	}
+	b, err := s.peek(int(length), false)
+	if err != nil {
+		return false, err
+	}
+	s.pending = len(b)
+	const header, program = 24, 4
+	s.options(b[header:length-4], func(code uint16, v []byte) {
+		s.ours = s.ours || code == program && bytes.HasPrefix(v, []byte(application))
+	})
+	return false, nil
+}
+
+// lacksEnd reports whether the section is ours, and stops before its end.
+func (s *pcapng) lacksEnd() bool {
+	return s.ours && slices.ContainsFunc(s.interfaces, func(i iface) bool { return !i.ended })
 }
 
 // options are the properties of a block.
@@ -311,7 +345,7 @@ func (s *pcapng) statistics(b []byte) error {
 			dropped += min(s.order.Uint64(v), math.MaxInt32)
 		}
 	})
-	s.interfaces[n].dropped = int(dropped)
+	s.interfaces[n].dropped, s.interfaces[n].ended = int(dropped), true
 	return nil
 }
 

@@ -214,9 +214,9 @@ func (o *captureOptions) open(packets *liveCapture, filter live.Filter, names []
 		Names:       names,
 	}
 	if o.write == "-" {
-		return pcapng.Stream(o.stdout, head, packets.statistics)
+		return pcapng.Stream(o.stdout, head, packets.endings)
 	}
-	return pcapng.Create(o.write, head, pcapng.Ring{Size: int64(o.fileSize), Files: o.files}, packets.statistics)
+	return pcapng.Create(o.write, head, pcapng.Ring{Size: int64(o.fileSize), Files: o.files}, packets.endings)
 }
 
 // notes are what a file says of itself.

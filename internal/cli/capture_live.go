@@ -88,6 +88,12 @@ func (c *liveCapture) statistics() []pcapng.Statistics {
 	return all
 }
 
+// endings are the statistics of those interfaces that are captured still. In a file
+// an interface that has none was not captured to its end.
+func (c *liveCapture) endings() []pcapng.Statistics {
+	return slices.DeleteFunc(c.statistics(), func(s pcapng.Statistics) bool { return c.handles[s.Interface].Gone() != nil })
+}
+
 // Dropped packets of all interfaces.
 func (c *liveCapture) Dropped() int {
 	n := 0

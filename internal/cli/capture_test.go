@@ -136,6 +136,11 @@ func TestCaptureOfAWorkloadThatGoesAwayIsNotWhole(t *testing.T) {
 		t.Errorf("exit code %d:\n%s", code, said)
 	}
 	packets(t, file) // it can be read
+	// And whoever judges the file knows.
+	again := start(t, nil, "verify", "--read", file, "-o", "json")
+	if code, said := again.wait(); code != 3 || !strings.Contains(again.out.String(), "has no end: its capture was killed or lost an interface") {
+		t.Errorf("exit code %d:\n%s\n%s", code, said, again.out.String())
+	}
 }
 
 func TestCaptureSaysWhatItMissed(t *testing.T) {

@@ -112,6 +112,8 @@ func (s *fileSource) broken(err error) error {
 	case errors.Is(err, io.EOF):
 	case s.ctx.Err() != nil:
 		return s.interrupt()
+	case errors.Is(err, capture.ErrUnended):
+		s.cuts = append(s.cuts, s.file.title()+" has no end: its capture was killed or lost an interface, or it has been edited")
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		s.cuts = append(s.cuts, s.file.title()+" ends in the middle of a packet")
 	case s.packets == 0:

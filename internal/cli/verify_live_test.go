@@ -195,3 +195,30 @@ func TestVerifyLiveRefusesWhatMakesNoSense(t *testing.T) {
 		}
 	}
 }
+
+// A capture that was killed looks whole to others: every packet in it is.
+func TestFileOfACaptureThatWasKilledIsInconclusive(t *testing.T) {
+	s := newShop(t)
+	file := filepath.Join(t.TempDir(), "killed.pcapng")
+	cmd, _, told := startProcess(t, "capture", "shop/web", "-f", s.mesh, "-w", file, "--port", "4433")
+	told.await("capturing")
+	beside := filepath.Join(filepath.Dir(file), "whole.pcapng")
+	whole := start(t, nil, "capture", "shop/web", "-f", s.mesh, "-w", beside, "--port", "4433", "--count", "10").await("capturing")
+	s.sealed(t)
+	if code, said := whole.wait(); code != 0 {
+		t.Fatalf("exit code %d:\n%s", code, said)
+	}
+	s.sealed(t) // what was said before has left the kernel by now
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-told.code
+	r := start(t, nil, "verify", "--read", file, "-o", "json")
+	if code, said := r.wait(); code != 3 || !strings.Contains(strings.Join(r.judgement().Doubts, "\n"), "has no end") {
+		t.Errorf("exit code %d:\n%s\n%s", code, said, r.out.Bytes())
+	}
+	r = start(t, nil, "verify", "--read", beside, "-o", "json")
+	if code, said := r.wait(); code == 2 || strings.Contains(r.out.String(), "has no end") {
+		t.Errorf("exit code %d:\n%s\n%s", code, said, r.out.Bytes())
+	}
+}

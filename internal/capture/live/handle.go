@@ -180,6 +180,9 @@ func (h *Handle) Stats() (received, dropped uint64, err error) {
 	return h.received.Add(uint64(fresh.Packets)), h.dropped.Add(uint64(fresh.Drops)), nil
 }
 
+// Gone says that the interface went away, or nil.
+func (h *Handle) Gone() error { return h.gone }
+
 // finished reports whether the interface is gone, and the last block has come.
 func (h *Handle) finished() bool { return h.gone != nil && time.Since(h.goneAt) >= hold }
 

@@ -70,8 +70,8 @@ func measureCorpus(files []corpusFile, told map[string]truth, by judge) []*tally
 		}
 		judgeAll(whole, file.frames, file.name, true)
 		for _, v := range variants {
-			if v.name != highEntropy {
-				judgeAll(damaged, v.make(file.frames, chance(i)), file.name+", "+v.name, v.lossless)
+			if v.kind != ofClear {
+				judgeAll(damaged, v.make(file.frames, chance(i)), file.name+", "+v.name, v.kind == lossless)
 			}
 		}
 	}

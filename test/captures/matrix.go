@@ -119,14 +119,14 @@ func measure(goldens []golden, by judge) measurement {
 	for _, v := range variants {
 		t := newTally(v.name)
 		for i, g := range goldens {
-			if v.name == highEntropy && !g.clear() {
+			if v.kind == ofClear && !g.clear() {
 				continue
 			}
 			all := judgeScene(g.scene, v.make(g.frames, chance(i)), by)
 			for _, j := range all {
-				t.add(g.name+", "+v.name, j, v.lossless)
+				t.add(g.name+", "+v.name, j, v.kind == lossless)
 			}
-			if v.lossless {
+			if v.kind == lossless {
 				t.compare(g.name+", "+v.name, before[g.name], verdicts(all))
 			}
 		}

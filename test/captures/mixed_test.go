@@ -22,21 +22,21 @@ func TestNoMixOfDamageMakesAVerdictFalse(t *testing.T) {
 	for _, g := range all {
 		named[g.name] = g
 	}
-	var losing, wrapping []string
+	var damages, wrapping []string
 	makes := map[string]variant{}
 	for _, v := range variants {
 		makes[v.name] = v
-		switch {
-		case v.lossless:
+		switch v.kind {
+		case lossless:
 			wrapping = append(wrapping, v.name)
-		case v.name != highEntropy:
-			losing = append(losing, v.name)
+		case losing:
+			damages = append(damages, v.name)
 		}
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		g := named[rapid.SampledFrom(slices.Sorted(maps.Keys(named))).Draw(t, "golden")]
 		seeded := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
-		frames, did := g.frames, append(rapid.SliceOfN(rapid.SampledFrom(losing), 0, 2).Draw(t, "losing"),
+		frames, did := g.frames, append(rapid.SliceOfN(rapid.SampledFrom(damages), 0, 2).Draw(t, "damages"),
 			rapid.SliceOfN(rapid.SampledFrom(wrapping), 0, 1).Draw(t, "wrapping")...)
 		for _, name := range did {
 			frames = makes[name].make(frames, seeded)

@@ -19,6 +19,7 @@ const (
 	protoTCP       = 6
 	protoUDP       = 17
 	protoGRE       = 47
+	protoESP       = 50
 	protoIPIP      = 4
 	protoIPv6      = 41
 	protoFragment  = 44

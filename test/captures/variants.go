@@ -13,10 +13,21 @@ import (
 // variant is what may happen to a capture on its way to the judge.
 type variant struct {
 	name string
-	// lossless: all bytes are still there, so that the verdict must be the same.
-	lossless bool
-	make     func([]capture.Frame, *rand.Rand) []capture.Frame
+	kind kind
+	make func([]capture.Frame, *rand.Rand) []capture.Frame
 }
+
+// kind says what must hold for a variant.
+type kind int
+
+const (
+	// lossless: all bytes are still there, so that the verdict must be the same.
+	lossless kind = iota
+	// losing: something is missing, so that it may be unknown.
+	losing
+	// ofClear is made of flows in clear only: of a sealed one it would tell nothing.
+	ofClear
+)
 
 // fixed is a variant without chance.
 func fixed(f func([]capture.Frame) []capture.Frame) func([]capture.Frame, *rand.Rand) []capture.Frame {
@@ -25,44 +36,44 @@ func fixed(f func([]capture.Frame) []capture.Frame) func([]capture.Frame, *rand.
 
 // variants are made of every golden.
 var variants = []variant{
-	{"VLAN", true, fixed(every(tagged(0x8100_0064)))},
-	{"QinQ", true, fixed(every(tagged(0x88a8_0064, 0x8100_0007)))},
-	{"VXLAN", true, fixed(every(vxlan))},
-	{"Geneve", true, fixed(every(geneve))},
-	{"GRE", true, fixed(every(gre))},
-	{"GRE tap", true, fixed(every(greTap))},
-	{"IP in IP", true, fixed(every(ipip))},
-	{"VXLAN in VLAN in GRE tap", true, fixed(func(f []capture.Frame) []capture.Frame {
+	{"VLAN", lossless, fixed(every(tagged(0x8100_0064)))},
+	{"QinQ", lossless, fixed(every(tagged(0x88a8_0064, 0x8100_0007)))},
+	{"VXLAN", lossless, fixed(every(vxlan))},
+	{"Geneve", lossless, fixed(every(geneve))},
+	{"GRE", lossless, fixed(every(gre))},
+	{"GRE tap", lossless, fixed(every(greTap))},
+	{"IP in IP", lossless, fixed(every(ipip))},
+	{"VXLAN in VLAN in GRE tap", lossless, fixed(func(f []capture.Frame) []capture.Frame {
 		return every(greTap)(every(tagged(0x8100_0064))(every(vxlan)(f)))
 	})},
-	{"fragments of IP", true, fixed(every(pieces))},
-	{"cooked", true, fixed(relinked(layers.LinkTypeLinuxSLL, cooked))},
-	{"cooked v2", true, fixed(relinked(layers.LinkTypeLinuxSLL2, cooked2))},
-	{"raw IP", true, fixed(relinked(layers.LinkTypeRaw, bare))},
-	{"reordered", true, reordered},
-	{"duplicated", true, duplicated},
-	{"snaplen 128", false, fixed(snapped(128))},
-	{"snaplen 256", false, fixed(snapped(256))},
-	{"no SYN", false, fixed(without(0))},
-	{"first packet lost", false, fixed(without(1))},
-	{"first 2 lost", false, fixed(without(2))},
-	{"first 4 lost", false, fixed(without(4))},
-	{"first 6 lost", false, fixed(without(6))},
-	{"first 8 lost", false, fixed(without(8))},
-	{"first 12 lost", false, fixed(without(12))},
-	{"client only", false, fixed(oneWay(true))},
-	{"server only", false, fixed(oneWay(false))},
-	{"client only, first 3 lost", false, fixed(func(f []capture.Frame) []capture.Frame { return oneWay(true)(without(3)(f)) })},
-	{"server only, first 3 lost", false, fixed(func(f []capture.Frame) []capture.Frame { return oneWay(false)(without(3)(f)) })},
-	{"1 % lost", false, lossy(0.01)},
-	{"10 % lost", false, lossy(0.10)},
-	{"40 % lost", false, lossy(0.40)},
-	{"ended early", false, fixed(func(f []capture.Frame) []capture.Frame { return f[:len(f)*2/3] })},
-	{highEntropy, false, noisy},
+	{"fragments of IP", lossless, fixed(every(pieces))},
+	{"cooked", lossless, fixed(relinked(layers.LinkTypeLinuxSLL, cooked))},
+	{"cooked v2", lossless, fixed(relinked(layers.LinkTypeLinuxSLL2, cooked2))},
+	{"raw IP", lossless, fixed(relinked(layers.LinkTypeRaw, bare))},
+	{"reordered", lossless, reordered},
+	{"duplicated", lossless, duplicated},
+	{"snaplen 128", losing, fixed(snapped(128))},
+	{"snaplen 256", losing, fixed(snapped(256))},
+	{"no SYN", losing, fixed(without(0))},
+	{"first packet lost", losing, fixed(without(1))},
+	{"first 2 lost", losing, fixed(without(2))},
+	{"first 4 lost", losing, fixed(without(4))},
+	{"first 6 lost", losing, fixed(without(6))},
+	{"first 8 lost", losing, fixed(without(8))},
+	{"first 12 lost", losing, fixed(without(12))},
+	{"client only", losing, fixed(oneWay(true))},
+	{"server only", losing, fixed(oneWay(false))},
+	{"client only, first 3 lost", losing, fixed(func(f []capture.Frame) []capture.Frame { return oneWay(true)(without(3)(f)) })},
+	{"server only, first 3 lost", losing, fixed(func(f []capture.Frame) []capture.Frame { return oneWay(false)(without(3)(f)) })},
+	{"1 % lost", losing, lossy(0.01)},
+	{"10 % lost", losing, lossy(0.10)},
+	{"40 % lost", losing, lossy(0.40)},
+	{"ended early", losing, fixed(func(f []capture.Frame) []capture.Frame { return f[:len(f)*2/3] })},
+	{"high-entropy bodies", ofClear, noisy},
+	{"IPsec that only signs", ofClear, fixed(nullESP(true, false))},
+	{"the same without a tunnel", ofClear, fixed(nullESP(false, false))},
+	{"the same in UDP", ofClear, fixed(nullESP(true, true))},
 }
-
-// highEntropy is a variant of flows in clear only: no key makes what it changes.
-const highEntropy = "high-entropy bodies"
 
 // reordered lets a packet come up to 4 places late.
 func reordered(frames []capture.Frame, chance *rand.Rand) []capture.Frame {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"slices"
 
@@ -93,6 +94,38 @@ func ipip(f capture.Frame, p packet) [][]byte {
 		proto = protoIPv6
 	}
 	return tunnelled4(f, p, proto, nil, f.Data[ethernetHeader:p.end])
+}
+
+// nullESP puts packets into IPsec that only signs (RFC 2410): in tunnel mode
+// all of an inner packet, else what is behind its IP header. In UDP or not.
+func nullESP(tunnel, udp bool) func([]capture.Frame) []capture.Frame {
+	return func(frames []capture.Frame) []capture.Frame {
+		sequence := map[bool]uint32{}
+		wrap := func(f capture.Frame, p packet) [][]byte {
+			inside, next := f.Data[p.transport:p.end], p.proto
+			if tunnel {
+				inside, next = f.Data[ethernetHeader:p.end], protoIPIP
+				if p.etherType == typeIP6 {
+					next = protoIPv6
+				}
+			}
+			back := p.dst.Addr().Less(p.src.Addr())
+			sequence[back]++
+			esp := binary.BigEndian.AppendUint32(nil, map[bool]uint32{false: 0xc0ffee01, true: 0xdecade02}[back])
+			esp = binary.BigEndian.AppendUint32(esp, sequence[back])
+			esp = append(esp, inside...)
+			pad := byte(-(len(inside) + 2) & 3)
+			esp = append(esp, []byte{1, 2, 3}[:pad]...)
+			esp = append(esp, pad, next)
+			signed := sha256.Sum256(esp)
+			esp = append(esp, signed[:12]...)
+			if !udp {
+				return tunnelled4(f, p, protoESP, nil, esp)
+			}
+			return tunnelled4(f, p, protoUDP, overUDP(4500, len(esp)), esp)
+		}
+		return every(wrap)(frames)
+	}
 }
 
 // pieces cuts what is behind the IP header into fragments of at most 256 bytes,

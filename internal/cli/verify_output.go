@@ -112,9 +112,9 @@ func (o *output) discard() {
 
 // progress is a line on a terminal that says how far a command is.
 type progress struct {
-	packets atomic.Int64
-	quit    chan struct{}
-	done    sync.WaitGroup
+	packets, flows atomic.Int64
+	quit           chan struct{}
+	done           sync.WaitGroup
 }
 
 // startProgress shows how it stands once a second, if w is a terminal.
@@ -143,7 +143,7 @@ func startProgress(w io.Writer, status func() string) *progress {
 }
 
 func (p *progress) line(status string) string {
-	line := report.Count(p.packets.Load()) + " packets"
+	line := report.Count(p.packets.Load()) + " packets, " + report.Count(p.flows.Load()) + " flows judged"
 	if status != "" {
 		line += ", " + status
 	}
@@ -152,6 +152,9 @@ func (p *progress) line(status string) string {
 
 // packet counts one.
 func (p *progress) packet() { p.packets.Add(1) }
+
+// flow counts one.
+func (p *progress) flow() { p.flows.Add(1) }
 
 // stop takes the line away.
 func (p *progress) stop() {

@@ -281,7 +281,9 @@ func (t *tlsTalk) completed(suite tlswire.Suite) (client, server []tlswire.Recor
 	return client, server, nil
 }
 
-func unfinished(err error) bool { return errors.Is(err, errUnfinished) || errors.Is(err, tlswire.ErrBreaksOff) }
+func unfinished(err error) bool {
+	return errors.Is(err, errUnfinished) || errors.Is(err, tlswire.ErrBreaksOff)
+}
 
 // certificatesFill reports whether the handshake of the server, before TLS 1.3,
 // is longer than what is kept, and the client went on behind it.

@@ -79,10 +79,10 @@ func (o *followOptions) run(stdin io.Reader, stdout io.Writer) error {
 		return err
 	}
 	files, forget, err := rereadable(stdin, o.read)
+	defer forget()
 	if err != nil {
 		return err
 	}
-	defer forget()
 	followed, err := readFlow(files, wanted, int(o.limit))
 	if err != nil {
 		return err
@@ -243,37 +243,45 @@ func readFlows(files []string, l capture.Limits, each func(*capture.Flow)) (secr
 // rereadable makes paths of files that can be read twice: standard input is put
 // into one that nobody else can open.
 func rereadable(stdin io.Reader, paths []string) (files []string, forget func(), err error) {
-	var all []*os.File
+	var spool *os.File
 	forget = func() {
-		for _, f := range all {
-			_ = f.Close()
+		if spool != nil {
+			_ = spool.Close()
 		}
 	}
 	for _, path := range paths {
-		if path != "-" {
-			files = append(files, path)
-			continue
+		if path == "-" {
+			if spool != nil {
+				return nil, forget, errors.New("--read -: given twice")
+			}
+			if spool, err = spooled(stdin); err != nil {
+				return nil, forget, err
+			}
+			path = fmt.Sprintf("/proc/self/fd/%d", spool.Fd())
 		}
-		if in, ok := stdin.(*os.File); ok && term.IsTerminal(int(in.Fd())) {
-			forget()
-			return nil, nil, hint(errors.New("--read -: standard input is a terminal"), "pipe a capture into it")
-		}
-		f, err := os.CreateTemp("", "sealmesh-follow-")
-		if err != nil {
-			forget()
-			return nil, nil, fmt.Errorf("--read -: %w", err)
-		}
-		all = append(all, f)
-		if err := os.Remove(f.Name()); err == nil {
-			_, err = io.Copy(f, stdin)
-		}
-		if err != nil {
-			forget()
-			return nil, nil, fmt.Errorf("--read -: %w", err)
-		}
-		files = append(files, fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+		files = append(files, path)
 	}
 	return files, forget, nil
+}
+
+// spooled puts what is read into a file without a name.
+func spooled(stdin io.Reader) (*os.File, error) {
+	if in, ok := stdin.(*os.File); ok && term.IsTerminal(int(in.Fd())) {
+		return nil, hint(errors.New("--read -: standard input is a terminal"), "pipe a capture into it: tcpdump -w - -U | sealmesh follow 1 --read -")
+	}
+	f, err := os.CreateTemp("", "sealmesh-follow-")
+	if err != nil {
+		return nil, fmt.Errorf("--read -: %w", err)
+	}
+	err = os.Remove(f.Name())
+	if err == nil {
+		_, err = io.Copy(f, stdin)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("--read -: %w", err)
+	}
+	return f, nil
 }
 
 // colourful reports whether to colour what is written to w.

@@ -34,6 +34,21 @@ func TestFollow(t *testing.T) {
 	}
 }
 
+// Standard input is read as a file is, and its flows bear the same numbers.
+func TestFollowReadsStandardInput(t *testing.T) {
+	file, err := os.Open("testdata/follow/tls13.pcap")
+	check(t, err)
+	defer file.Close()
+	o := followOptions{flow: "1", read: []string{"-"}, keys: []string{"testdata/follow/tls13.keys"}, as: asText, limit: 1e6}
+	var out bytes.Buffer
+	check(t, o.run(file, &out))
+	golden(t, "follow/decrypted.golden", out.Bytes())
+	o.read = []string{"-", "-"}
+	if err := o.run(file, &out); err == nil || !strings.Contains(err.Error(), "given twice") {
+		t.Errorf("standard input twice: %v", err)
+	}
+}
+
 func TestFollowRefuses(t *testing.T) {
 	const http = "../../test/captures/testdata/http.pcap"
 	bad := filepath.Join(t.TempDir(), "keys")

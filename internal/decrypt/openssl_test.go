@@ -49,7 +49,8 @@ func TestOpenSSLAndTshark(t *testing.T) {
 			if got := said(s, Client); got != want {
 				t.Errorf("the client said %q, want %q", got, want)
 			}
-			if got := said(s, Server); got != strings.ToUpper(want) {
+			capitals := strings.ToUpper(want)
+			if got := said(s, Server); got != capitals {
 				t.Errorf("the server said %q", got)
 			}
 			if s.Updates[Client] != c.updates || s.Stops != [2]*Stop{} {
@@ -60,7 +61,7 @@ func TestOpenSSLAndTshark(t *testing.T) {
 					t.Errorf("piece %d is of packet %d", i, p.Packet)
 				}
 			}
-			if client, server := tshark(t, path, log); client != want || server != strings.ToUpper(want) {
+			if client, server := tshark(t, path, log); client != want || server != capitals {
 				t.Errorf("tshark reads %q and %q", client, server)
 			}
 		})
@@ -75,13 +76,11 @@ func converse(t *testing.T, args []string, updates int) (tp *tape, log []byte, s
 	serverCert, certPEM, keyPEM := leaf(t, rsaKey(t), web)
 	must(t, os.WriteFile(filepath.Join(dir, "cert"), certPEM, 0o600))
 	must(t, os.WriteFile(filepath.Join(dir, "key"), keyPEM, 0o600))
-	address := ""
-	if strings.HasPrefix(args[2], "DHE") || strings.HasPrefix(args[len(args)-1], "DHE") {
-		address = opensslServer(t, dir)
-	} else {
-		address = goServer(t, serverCert)
+	serve := func() string { return goServer(t, serverCert) }
+	if strings.HasPrefix(args[2], "DHE") {
+		serve = func() string { return opensslServer(t, dir) }
 	}
-	address, tp, wait := forward(t, address)
+	address, tp, wait := forward(t, serve())
 	keys := filepath.Join(dir, "log")
 	cmd := exec.CommandContext(t.Context(), "openssl", append([]string{"s_client", "-connect", address, "-keylogfile", keys, "-nocommands", "-quiet", "-no_ign_eof"}, args...)...)
 	if updates > 0 {

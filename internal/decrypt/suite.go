@@ -169,14 +169,15 @@ func (e *epoch) nonce() []byte {
 }
 
 func (e *epoch) open12(r record) (typ byte, text []byte, err error) {
-	body, nonce := r.body, []byte(nil)
-	if e.explicit {
-		if len(body) < 8 {
-			return 0, nil, errTag
-		}
-		nonce, body = slices.Concat(e.iv, body[:8]), body[8:]
-	} else {
+	body := r.body
+	var nonce []byte
+	switch {
+	case !e.explicit:
 		nonce = e.nonce()
+	case len(body) < 8:
+		return 0, nil, errTag
+	default:
+		nonce, body = slices.Concat(e.iv, body[:8]), body[8:]
 	}
 	if len(body) < e.cipher.Overhead() {
 		return 0, nil, errTag

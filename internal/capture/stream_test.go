@@ -132,7 +132,9 @@ func TestWhoOpenedTheFlow(t *testing.T) {
 		{"SYN", []packet{up("S", 1, ""), down("S", 1, "").acking(2), up("", 2, "abc")}, true, "abc"},
 		{"only the answer", []packet{down("S", 1, "").acking(2), up("", 2, "abc")}, true, ""},
 		{"neither: the lesser port serves", []packet{down("", 7, "x").acking(2), up("", 2, "abc")}, false, ""},
-		{"a SYN that came late", []packet{up("", 5, "def"), up("S", 1, ""), up("", 2, "abc")}, true, "abc"},
+		{"a SYN behind its answer", []packet{down("S", 1, "").acking(2), up("S", 1, ""), up("", 2, "abc")}, true, "abc"},
+		{"a SYN behind what follows it", []packet{up("", 2, "abc"), up("S", 1, ""), up("", 5, "def")}, true, "abcdef"},
+		{"a SYN of another connection", []packet{up("", 5, "def"), up("S", 1, ""), up("", 2, "abc")}, true, "abc"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			flows := assembled(tc.segments...)

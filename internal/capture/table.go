@@ -301,13 +301,17 @@ func (f *Flow) orient(p *packet) (sent bool) {
 	return sent
 }
 
-// reopenedBy reports whether p opens a new connection between the ends of f.
+// reopenedBy reports whether p opens a new connection between the ends of f. A SYN
+// that is sent again does not, nor one that the capture shows behind its answer, or
+// behind the bytes that follow it.
 func (f *Flow) reopenedBy(p *packet, forward bool) bool {
 	if !p.has(flagSYN) || p.has(flagACK) {
 		return false
 	}
-	again := f.ToServer.Began && forward == f.state.forward && f.ToServer.stream.base == p.seq+1
-	return !again
+	begins := &f.ToServer.stream
+	belongs := forward == f.state.forward && begins.begun && begins.base == p.seq+1
+	f.Opened = f.Opened || belongs
+	return !belongs
 }
 
 // ended reports whether a connection is over: aborted, or closed and acknowledged

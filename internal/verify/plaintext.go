@@ -56,7 +56,7 @@ func (t *clearTalk) textOf(i int, enough float64) *Evidence {
 		if p := clear.Prefix(c.Data); part == 0 && start && p.Bits >= textBits {
 			return t.quote(i == 1, part, 0, p.Length)
 		}
-		late := part > 0 || !start
+		late := !t.Datagrams && (part > 0 || !start) // datagrams begin where they begin
 		if late && hasCertificate(c.Data) {
 			continue
 		}

@@ -134,7 +134,7 @@ func (s *liveSource) Next(f *capture.Frame) error {
 func (s *liveSource) status() string {
 	line := fmt.Sprintf("%d dropped", s.packets.Dropped())
 	if !s.until.IsZero() {
-		line += ", " + span(max(time.Until(s.until), 0)) + " left"
+		line += ", " + span(max(time.Until(s.until).Round(time.Second), 0)) + " left"
 	}
 	return line
 }

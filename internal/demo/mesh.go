@@ -57,7 +57,7 @@ func objects(nodes []*lab.Node, workloads []*lab.Workload) ([]byte, error) {
 	for _, n := range nodes {
 		all = append(all, meshv1.Node{
 			Header: head(meshv1.KindNode, "", nodeName(n)),
-			Spec:   meshv1.NodeSpec{Addresses: addresses(n.Host)},
+			Spec:   meshv1.NodeSpec{Addresses: addresses(n.Host), NetNS: n.Path()},
 		})
 	}
 	for _, w := range workloads {

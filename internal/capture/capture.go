@@ -56,8 +56,6 @@ type Counts struct {
 	// Control packets are IP's own: ICMP other than echo, neighbour discovery,
 	// IGMP, OSPF and the like: no workload's payload either.
 	Control int
-	// NotTCP is 0: all that IP carries is read.
-	NotTCP int
 	// Fragments of IP packets could not be put together: others are missing, or
 	// they contradict each other.
 	Fragments int

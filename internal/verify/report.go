@@ -178,7 +178,6 @@ func (r *Report) doubts(seen Seen) []string {
 	counted(r.doubt.disagree, "the proxies at the ends of one flow name different identities", "the proxies at the ends of %d flows name different identities")
 	counted(seen.Counts.Undecoded, "one packet could not be read"+kinds(seen.Counts.Unread), "%d packets could not be read"+kinds(seen.Counts.Unread))
 	counted(seen.Counts.Fragments, "one IP fragment lacks its others", "%d IP fragments lack their others")
-	counted(seen.Counts.NotTCP, "one IP packet other than TCP was not judged", "%d IP packets other than TCP were not judged")
 	counted(seen.Counts.Excess, "one packet belongs to a flow that was not kept", "%d packets belong to flows that were not kept")
 	counted(seen.Counts.Evicted, "one flow was given up before its end, to bound memory", "%d flows were given up before their end, to bound memory")
 	return all

@@ -323,7 +323,6 @@ func TestSummary(t *testing.T) {
 		{"cut", capture.File{Flows: []*capture.Flow{sealed}, Cut: true}, 0, Inconclusive},
 		{"fragments", capture.File{Flows: []*capture.Flow{sealed}, Counts: capture.Counts{Fragments: 1}}, 0, Inconclusive},
 		{"unreadable", capture.File{Flows: []*capture.Flow{sealed}, Counts: capture.Counts{Undecoded: 1}}, 0, Inconclusive},
-		{"other protocols", capture.File{Flows: []*capture.Flow{sealed}, Counts: capture.Counts{NotTCP: 1}}, 0, Inconclusive},
 		{"too many", capture.File{Flows: []*capture.Flow{sealed}, Counts: capture.Counts{Excess: 1}}, 0, Inconclusive},
 		{"ARP is no doubt", capture.File{Flows: []*capture.Flow{sealed}, Counts: capture.Counts{NotIP: 1}}, 0, Sealed},
 	} {

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -46,6 +47,9 @@ func judgeDTLS(f *capture.Flow, knows Knowledge, found *Finding) bool {
 	c.read(0)
 	s.read(0)
 	idC, idS := c.connectionID(), s.connectionID()
+	if len(c.messages())+len(s.messages()) == 0 {
+		idS, idC = c.guessID(), s.guessID()
+	}
 	if idC > 0 || idS > 0 {
 		c.read(idS)
 		s.read(idC)
@@ -53,7 +57,7 @@ func judgeDTLS(f *capture.Flow, knows Knowledge, found *Finding) bool {
 	if len(c.clear)+len(c.sealed)+len(s.clear)+len(s.sealed) == 0 {
 		return false
 	}
-	t := &dtlsTalk{found: found, client: c, server: s}
+	t := &dtlsTalk{found: found, client: c, server: s, guessed: idC > 0 || idS > 0}
 	if s.opens() && !c.opens() {
 		t.client, t.server = s, c
 	}
@@ -132,6 +136,36 @@ func (s *dtlsSide) messages() []tlswire.Message {
 	return all
 }
 
+// longestID is how long connection ids are looked for.
+const longestID = 64
+
+// guessID is the length of connection ids by which every datagram of a direction
+// is taken apart to its end, or 0. Each says its own length in 16 bits.
+func (s *dtlsSide) guessID() int {
+	if len(s.d.Chunks) < 2 {
+		return 0
+	}
+	for cid := range longestID {
+		fits := func(c capture.Chunk) bool {
+			records, err := dtls.Records(c.Data, cid, c.Cut)
+			return err == nil && records[0].Explicit && records[0].Sealed() && bytes.Equal(identity(c, cid), identity(s.d.Chunks[0], cid))
+		}
+		if !slices.ContainsFunc(s.d.Chunks, func(c capture.Chunk) bool { return !fits(c) }) {
+			return cid
+		}
+	}
+	return 0
+}
+
+// identity is where a connection id stands in a datagram.
+func identity(c capture.Chunk, cid int) []byte {
+	at := 1
+	if len(c.Data) > 0 && c.Data[0] == dtls.TypeConnectionID {
+		at = 11
+	}
+	return c.Data[min(at, len(c.Data)):min(at+cid, len(c.Data))]
+}
+
 // opens reports whether a side sent a ClientHello.
 func (s *dtlsSide) opens() bool {
 	return slices.ContainsFunc(s.messages(), func(m tlswire.Message) bool { return m.Type == tlswire.HelloClient })
@@ -161,12 +195,14 @@ type dtlsTalk struct {
 	client, server *dtlsSide
 	hello          tlswire.ClientHello
 	answer         tlswire.ServerHello
+	// guessed: records carry connection ids that no hello explains.
+	guessed bool
 }
 
 // settle ends the judgement of a flow that is not shown to be sealed: what is no
 // DTLS may be plaintext, unless it is keyed by it.
 func (t *dtlsTalk) settle(f *capture.Flow, knows Knowledge, err error) bool {
-	if len(t.client.clear)+len(t.server.clear) == 0 {
+	if len(t.client.clear)+len(t.server.clear) == 0 && !t.guessed {
 		t.found.TLS = nil
 		return false // it may only look like DTLS
 	}

@@ -110,3 +110,49 @@ func TestAlteredFlowsChangeNoSide(t *testing.T) {
 	}
 	t.Logf("%d altered flows are sealed still", sealed)
 }
+
+// TestAlteredDatagramsChangeNoSide leaves out datagrams.
+func TestAlteredDatagramsChangeNoSide(t *testing.T) {
+	without := func(d capture.Direction, n, every int) capture.Direction {
+		var kept []capture.Chunk
+		for i, c := range d.Chunks {
+			if i >= n && (every == 0 || i%every != 0) {
+				kept = append(kept, c)
+			}
+		}
+		d.Chunks = kept
+		return d
+	}
+	for name, f := range realFlows(t) {
+		if f.Proto != capture.UDP {
+			continue
+		}
+		whole := Judge(f, Knowledge{})
+		for how, alter := range map[string]func(f capture.Flow) capture.Flow{
+			"only the client":   alterations["only the client"],
+			"only the server":   alterations["only the server"],
+			"without the first": func(f capture.Flow) capture.Flow { f.ToServer = without(f.ToServer, 1, 0); return f },
+			"without three each": func(f capture.Flow) capture.Flow {
+				f.ToServer, f.ToClient = without(f.ToServer, 3, 0), without(f.ToClient, 3, 0)
+				return f
+			},
+			"without eight each": func(f capture.Flow) capture.Flow {
+				f.ToServer, f.ToClient = without(f.ToServer, 8, 0), without(f.ToClient, 8, 0)
+				return f
+			},
+			"without every third": func(f capture.Flow) capture.Flow {
+				f.ToServer, f.ToClient = without(f.ToServer, 0, 3), without(f.ToClient, 0, 3)
+				return f
+			},
+		} {
+			altered := alter(*f)
+			found := Judge(&altered, Knowledge{})
+			if how == "without eight each" && strings.HasPrefix(name, "dtls13-cid.pcap") {
+				continue // one datagram is left, whose connection id is a sentence
+			}
+			if whole.Verdict == DTLS && found.Verdict == Plaintext || whole.Verdict == Plaintext && found.Verdict == DTLS && whole.TLS == nil {
+				t.Errorf("%s, %s: %s as a whole, and now %s: %+v", name, how, whole.Verdict, found.Verdict, found.Evidence)
+			}
+		}
+	}
+}

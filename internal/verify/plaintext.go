@@ -271,15 +271,15 @@ func inDER(b []byte, at, end int) bool {
 }
 
 // extensions reports three extensions of a hello in a row (RFC 8446, section 4.2),
-// or as many as there are: behind a server name.
+// or two and the end: behind a server name.
 func extensions(b []byte) bool {
 	n := 0
 	for ; len(b) >= 4 && n < 3; n++ {
 		typ, length := int(b[0])<<8|int(b[1]), int(b[2])<<8|int(b[3])
-		if typ > 64 && typ != 0xff01 && typ != 0xfe0d && typ&0x0f0f != 0x0a0a || length > 2048 {
+		if typ > 64 && typ != 0xff01 && typ != 0xfe0d && (typ&0x0f0f != 0x0a0a || b[0] != b[1]) || length > 2048 {
 			return false
 		}
 		b = b[min(4+length, len(b)):]
 	}
-	return n == 3 || n > 0 && len(b) == 0
+	return n == 3 || n == 2 && len(b) == 0
 }

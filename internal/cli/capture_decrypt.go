@@ -1,12 +1,15 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -57,8 +60,8 @@ func (k *keyAsker) begin(ctx context.Context) error {
 		return hint(fmt.Errorf("--decrypt: no workload of %s has a proxy on this machine", k.dir), "\"sealmesh status -f %s\" says how they stand", k.dir)
 	}
 	asked := false
-	for workload, path := range sockets {
-		_, _, err := keylog.Ask(ctx, path, []keylog.Random{{}})
+	for _, workload := range slices.Sorted(maps.Keys(sockets)) {
+		_, _, err := keylog.Ask(ctx, sockets[workload], []keylog.Random{{}})
 		if refusal, ok := errors.AsType[*keylog.Refusal](err); ok {
 			return k.refused(workload, refusal)
 		}
@@ -107,14 +110,7 @@ func (k *keyAsker) sockets() (map[string]string, error) {
 // ask implements askKeys. A mesh that denies from now on, and proxies that are
 // away, do not end the capture: the packets matter more.
 func (k *keyAsker) ask(ctx context.Context, randoms []string) ([]byte, error) {
-	var wanted []keylog.Random
-	for _, text := range randoms {
-		var r keylog.Random
-		if n, err := hex.Decode(r[:], []byte(text)); err == nil && n == len(r) {
-			wanted = append(wanted, r)
-		}
-	}
-	if k.denied || len(wanted) == 0 {
+	if k.denied {
 		return nil, nil
 	}
 	sockets, err := k.sockets()
@@ -122,21 +118,38 @@ func (k *keyAsker) ask(ctx context.Context, randoms []string) ([]byte, error) {
 		return nil, nil //nolint:nilerr // the mesh is being stopped
 	}
 	var all []byte
-	found := 0
-	for workload, path := range sockets {
-		text, count, err := keylog.Ask(ctx, path, wanted)
+	wanted := named(randoms)
+	before := len(wanted)
+	for _, workload := range slices.Sorted(maps.Keys(sockets)) {
+		if len(wanted) == 0 {
+			break
+		}
+		text, _, err := keylog.Ask(ctx, sockets[workload], wanted)
 		if refusal, ok := errors.AsType[*keylog.Refusal](err); ok {
 			k.denied = true
 			k.warn(fmt.Sprintf("from now on without secrets: the proxy of %s refuses: %v", workload, refusal))
 			break
 		}
 		all = append(all, text...)
-		found += count
+		// The other end of a lane may be of this machine, too.
+		wanted = slices.DeleteFunc(wanted, func(r keylog.Random) bool { return bytes.Contains(text, fmt.Appendf(nil, " %x ", r)) })
 	}
+	found := before - len(wanted)
 	if found == 0 {
 		return nil, nil
 	}
 	return append(fmt.Appendf(nil, "# %s\n", embedded(found)), all...), nil
+}
+
+// named are the sessions that randoms in hex name.
+func named(randoms []string) []keylog.Random {
+	var all []keylog.Random
+	for _, text := range randoms {
+		if b, err := hex.DecodeString(text); err == nil && len(b) == len(keylog.Random{}) {
+			all = append(all, keylog.Random(b))
+		}
+	}
+	return all
 }
 
 // embedded is the record of one use.

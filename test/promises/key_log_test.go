@@ -144,6 +144,11 @@ func TestKeyLogIsDeniedByDefault(t *testing.T) {
 	if rows := w.tshark(t, `frame.comment contains "decryption secrets of 1 sessions embedded for uid"`, "frame.number"); len(rows) != 1 {
 		t.Errorf("%d packets tell of the use", len(rows))
 	}
+	raw, err := os.ReadFile(w.file)
+	must(t, err)
+	if n := bytes.Count(raw, []byte("# decryption secrets of 1 sessions embedded for uid")); n != 1 || bytes.Count(raw, []byte("CLIENT_TRAFFIC_SECRET_0 ")) != 1 {
+		t.Errorf("the secrets are noted %d times in the file, and there %d times", n, bytes.Count(raw, []byte("CLIENT_TRAFFIC_SECRET_0 ")))
+	}
 	m.wantFollowed(t, w, secret)
 }
 

@@ -150,6 +150,37 @@ func TestStopsAreExact(t *testing.T) {
 	}
 }
 
+// A segment that the capture lost ends its direction there, with the packet before
+// it named; the other direction is read to its end.
+func TestALostSegmentIsNamed(t *testing.T) {
+	client, server := mutual(t)
+	tape, log := talk(t, client, server, "one", "two", strings.Repeat("three", 600), "four")
+	segments := 0
+	tape.file(t, func(int) bool { segments++; return false })
+	f := read(t, tape.file(t, func(segment int) bool { return segment == segments-4 })) // within the long turns
+	s, err := Decrypt(f, keysOf(t, log))
+	must(t, err)
+	for side, d := range []*capture.Direction{&f.ToServer, &f.ToClient} {
+		stop := s.Stops[side]
+		if whole := len(d.Chunks) == 1; whole != (stop == nil) {
+			t.Errorf("%s: %d chunks, stops %v", Side(side), len(d.Chunks), stop)
+		}
+		if stop == nil {
+			continue
+		}
+		c := d.Chunks[0]
+		if stop.Offset > len(c.Data) || stop.Packet != c.Packet(stop.Offset-1) || !strings.Contains(stop.Reason, "are not in the capture") {
+			t.Errorf("%s: stops %v, its first chunk has %d bytes", Side(side), stop, len(c.Data))
+		}
+		if got := said(s, Side(side)); !strings.HasPrefix(strings.ToLower(got), "onetwo") || strings.Contains(strings.ToLower(got), "four") {
+			t.Errorf("%s said %d bytes", Side(side), len(got))
+		}
+	}
+	if s.Stops == [2]*Stop{} {
+		t.Error("nothing stops")
+	}
+}
+
 func TestKeysThatDoNotFit(t *testing.T) {
 	client, server := mutual(t)
 	tape, log := talk(t, client, server, "hello")

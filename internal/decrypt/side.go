@@ -80,9 +80,9 @@ func (s *side) broken(c capture.Chunk, what string) *Stop {
 
 func (s *side) stop(format string, args ...any) *Stop {
 	stop := &Stop{Offset: s.pos, Reason: fmt.Sprintf(format, args...)}
-	if s.chunk < len(s.in.Chunks) {
-		if c := s.in.Chunks[s.chunk]; s.pos > c.Offset {
-			stop.Packet = c.Packet(s.pos - c.Offset - 1)
+	for _, c := range s.in.Chunks {
+		if before := s.pos - 1; before >= c.Offset && before < c.Offset+len(c.Data) {
+			stop.Packet = c.Packet(before - c.Offset)
 		}
 	}
 	return stop

@@ -91,6 +91,10 @@ func (t *tlsTalk) settle(f *capture.Flow, knows Knowledge) bool {
 		}
 		return true
 	}
+	if evidence := t.textInRecords(); evidence != nil {
+		t.found.Verdict, t.found.Protocol, t.found.Evidence, t.found.Reason = Plaintext, "tls", evidence, ""
+		return true
+	}
 	reason := t.found.Reason
 	rest := *f
 	rest.ToServer, rest.ToClient = t.client.remainder(), t.server.remainder()

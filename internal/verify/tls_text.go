@@ -70,6 +70,29 @@ func legibleIn(d *capture.Direction, records []tlswire.Record, least int, from s
 	return nil
 }
 
+// textInRecords finds application data in records that nothing has sealed: a long
+// run of readable bytes, or nothing but text in all of them.
+func (t *tlsTalk) textInRecords() *Evidence {
+	for _, s := range []*tlsSide{t.client, t.server} {
+		var data []tlswire.Record
+		length, text := 0, true
+		for _, r := range s.records {
+			if r.Type == tlswire.TypeApplicationData {
+				data = append(data, r)
+				length += len(r.Body)
+				text = text && allReadable(r.Body)
+			}
+		}
+		if text && length >= sealedWhole {
+			return evidenceAt(s.d, data[0].Offset, data[0].Body, s.name)
+		}
+		if evidence := legibleIn(s.d, data, sealedRun, s.name); evidence != nil {
+			return evidence
+		}
+	}
+	return nil
+}
+
 // evidenceAt quotes bytes at an offset of a direction.
 func evidenceAt(d *capture.Direction, offset int, raw []byte, from string) *Evidence {
 	packet := 0

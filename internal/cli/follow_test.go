@@ -3,8 +3,11 @@ package cli
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"unicode"
@@ -31,6 +34,42 @@ func TestFollow(t *testing.T) {
 			}
 			golden(t, "follow/"+name+".golden", out.Bytes())
 		})
+	}
+}
+
+// A number means the same flow to verify and to follow.
+func TestNumbersAreThoseOfVerify(t *testing.T) {
+	files, err := filepath.Glob("../../test/captures/testdata/*.pcap")
+	check(t, err)
+	several := 0
+	for _, file := range files {
+		var out, complaints bytes.Buffer
+		if code := Run(t.Context(), "test", []string{"verify", "--read", file, "-o", "json"}, &out, &complaints); code == 2 {
+			t.Fatalf("%s: %s", file, complaints.String())
+		}
+		var judged struct {
+			Flows []struct {
+				Number          int
+				Src, Dst, Proto string
+			}
+		}
+		check(t, json.Unmarshal(out.Bytes(), &judged))
+		if len(judged.Flows) < 2 {
+			continue
+		}
+		several++
+		for _, f := range judged.Flows {
+			out.Reset()
+			if code := Run(t.Context(), "test", []string{"follow", strconv.Itoa(f.Number), "--read", file}, &out, &complaints); code != 0 {
+				t.Fatalf("%s, flow %d: %s", file, f.Number, complaints.String())
+			}
+			if first, _, _ := strings.Cut(out.String(), "\n"); first != fmt.Sprintf("flow %d  %s → %s  %s", f.Number, f.Src, f.Dst, f.Proto) {
+				t.Errorf("%s: %q, want flow %d from %s to %s", file, first, f.Number, f.Src, f.Dst)
+			}
+		}
+	}
+	if several == 0 {
+		t.Error("no capture has several flows")
 	}
 }
 

@@ -33,13 +33,13 @@ type story struct {
 // tell makes the story of a flow, decrypted if the keys are there. What is
 // encrypted is shown as it was on the wire in raw form only.
 func tell(f *followed, keys *decrypt.Keys, raw bool) story {
-	s := story{head: []string{fmt.Sprintf("flow %d  %s → %s  %s", f.number, f.Client, f.Server, f.Proto)}}
+	found := verify.Judge(f.Flow, verify.Knowledge{})
+	s := story{head: []string{fmt.Sprintf("flow %d  %s → %s  %s", f.number, found.Src, found.Dst, f.Proto)}}
 	session, err := decrypt.Decrypt(f.Flow, keys)
 	switch {
 	case err == nil:
 		s.decrypted(session)
 	case errors.Is(err, decrypt.ErrNotTLS):
-		found := verify.Judge(f.Flow, verify.Knowledge{})
 		s.onTheWire(f, !found.Verdict.Seals() || raw)
 		s.head = append(s.head, strings.TrimSpace("as it was on the wire: "+string(found.Verdict)+" "+found.Protocol))
 	default:

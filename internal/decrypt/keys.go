@@ -26,6 +26,12 @@ type Keys struct {
 // neither is refused by its number.
 func ParseKeys(text []byte) (*Keys, error) {
 	k := &Keys{sessions: map[[32]byte]map[string][]byte{}}
+	return k, k.Add(text)
+}
+
+// Add reads more of a key log, whole lines, as a capture that is read brings it.
+// What comes before a line that is refused is taken.
+func (k *Keys) Add(text []byte) error {
 	number := 0
 	for line := range bytes.Lines(text) {
 		number++
@@ -38,25 +44,25 @@ func ParseKeys(text []byte) (*Keys, error) {
 		case labelMaster, labelEarly, labelClientHandshake, labelServerHandshake, labelClientTraffic, labelServerTraffic:
 		default:
 			if !isLabel(label) {
-				return nil, fmt.Errorf("key log line %d: must begin with a label such as %s", number, labelMaster)
+				return fmt.Errorf("key log line %d: must begin with a label such as %s", number, labelMaster)
 			}
 			continue
 		}
 		if len(fields) != 3 {
-			return nil, fmt.Errorf("key log line %d: %s must be followed by a random and a secret", number, label)
+			return fmt.Errorf("key log line %d: %s must be followed by a random and a secret", number, label)
 		}
-		if err := k.add(label, fields[1], fields[2]); err != nil {
-			return nil, fmt.Errorf("key log line %d: %s: %w", number, label, err)
+		if err := k.put(label, fields[1], fields[2]); err != nil {
+			return fmt.Errorf("key log line %d: %s: %w", number, label, err)
 		}
 	}
-	return k, nil
+	return nil
 }
 
 // Secrets longer than this are none: a master secret has 48 bytes, as the longest
 // hash has.
 const maxSecret = 64
 
-func (k *Keys) add(label string, randomHex, secretHex []byte) error {
+func (k *Keys) put(label string, randomHex, secretHex []byte) error {
 	var random [32]byte
 	if n, err := hex.Decode(random[:], randomHex[:min(len(randomHex), 2*len(random))]); err != nil || n != len(random) || len(randomHex) != 2*n {
 		return fmt.Errorf("the random must be %d bytes in hex", len(random))

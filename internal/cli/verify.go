@@ -29,6 +29,7 @@ type verifyOptions struct {
 	expect string
 	attest []string
 	keys   []string
+	logs   []string // of session secrets
 	live   liveOptions
 	probe  probeOptions
 	// command that was typed.
@@ -89,6 +90,7 @@ What must be there and what need not be sealed is said in YAML, for --expect:
 	f.StringVar(&o.expect, "expect", "", "`FILE` with the edges that must be there, how each must be sealed, and what is exempt")
 	f.StringArrayVar(&o.attest, "attest", nil, "what a proxy answers at /connections, saved to a `FILE` (repeatable)")
 	f.StringArrayVar(&o.keys, "wireguard-key", nil, "public key of a WireGuard peer, as `NAME=BASE64` (repeatable)")
+	f.StringArrayVar(&o.logs, "keys", nil, "key log `FILE` with TLS session secrets, which tell who the ends are (repeatable)")
 	o.live.flags(c)
 	o.probe.flags(c)
 	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formatNames(), cobra.ShellCompDirectiveNoFileComp))
@@ -114,10 +116,15 @@ func (o *verifyOptions) run(cmd *cobra.Command, files []string) error {
 	if o.probe.on {
 		return o.experiment(cmd, files, cfg.Knowledge, out)
 	}
+	ring, err := openSessionKeys(o.logs)
+	if err != nil {
+		return err
+	}
 	in, err := o.input(cmd, files)
 	if err != nil {
 		return err
 	}
+	ring.source, cfg.Identify = in.source, ring.identify
 	// What is kept is bounded and little; as much garbage again would be a lot.
 	debug.SetGCPercent(garbagePercent)
 	session := verify.NewSession(cfg)

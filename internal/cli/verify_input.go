@@ -34,6 +34,7 @@ type fileSource struct {
 	read    []report.File
 	cuts    []string // why files ended before they should have
 	dropped int
+	secrets []byte // key log text of the files before the one that is open
 	// current is for the progress line.
 	current atomic.Pointer[countedFile]
 }
@@ -148,9 +149,23 @@ func (s *fileSource) close() {
 	if d, ok := s.source.(capture.Dropping); ok {
 		s.dropped += d.Dropped()
 	}
+	s.secrets = append(s.secrets, secretsOf(s.source)...)
 	s.read = append(s.read, s.file.done(s.ctx.Err() == nil))
 	s.source, s.file = nil, nil
 	s.at++
+}
+
+// Secrets is the key log text of all files so far.
+func (s *fileSource) Secrets() []byte {
+	return append(slices.Clip(s.secrets), secretsOf(s.source)...)
+}
+
+// secretsOf is the key log text that a source carries, if it can carry any.
+func secretsOf(source capture.Source) []byte {
+	if s, ok := source.(capture.Secretive); ok {
+		return s.Secrets()
+	}
+	return nil
 }
 
 // status says how far the file that is being read has come.

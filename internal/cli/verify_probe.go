@@ -41,8 +41,8 @@ func (o *verifyOptions) experiment(cmd *cobra.Command, files []string, knows ver
 	switch {
 	case len(o.read)+len(files)+len(o.live.ifaces)+len(o.live.netns) > 0:
 		return hint(errors.New("--probe: makes its own packets, between workloads"), "name two with --workload, and further nodes to watch with --node")
-	case o.expect != "" || len(o.attest) > 0 || cmd.Flags().Changed("for"):
-		return errors.New("--probe: --expect, --attest and --for mean nothing to it")
+	case o.expect != "" || len(o.attest)+len(o.logs) > 0 || cmd.Flags().Changed("for"):
+		return errors.New("--probe: --expect, --attest, --keys and --for mean nothing to it")
 	case out.format != report.Table && out.format != report.JSON:
 		return fmt.Errorf("-o %s: a probe is written as table or json", out.format)
 	case os.Geteuid() != 0:

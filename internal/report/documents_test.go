@@ -81,6 +81,7 @@ func mtls(number int, src string) verify.Finding {
 	f.TLS = tlsInfo("1.3", "TLS_AES_128_GCM_SHA256", "X25519MLKEM768", "web.shop.demo.local")
 	f.TLS.ALPNOffered = []string{"sealmesh/1"}
 	f.Attested = &verify.Attestation{Client: "spiffe://demo.local/ns/shop/sa/curl", Server: "spiffe://demo.local/ns/shop/sa/web", By: "both"}
+	f.Decrypted = &verify.Peers{Server: "spiffe://demo.local/ns/shop/sa/web"}
 	return f
 }
 

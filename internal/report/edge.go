@@ -54,7 +54,8 @@ func classOf(f *verify.Finding) Class {
 // alike.
 type Edge struct {
 	edgeKey
-	Attested *verify.Attestation
+	Attested  *verify.Attestation
+	Decrypted *verify.Peers
 	// Names seen on the wire: SNI, certificates, keys, software.
 	Names names
 	// Reasons why nothing could be shown, and what verify notes.
@@ -82,6 +83,7 @@ type edgeKey struct {
 	Vantage, Overlay        string
 	Unattested              bool
 	attested                verify.Attestation
+	decrypted               verify.Peers
 }
 
 const (
@@ -103,7 +105,7 @@ func edgesOf(flows iter.Seq[verify.Finding]) []*Edge {
 		key := keyOf(&f)
 		e := known[key]
 		if e == nil && len(known) >= maxEdges {
-			key.Client, key.attested.Client = other, ""
+			key.Client, key.attested.Client, key.decrypted.Client = other, "", ""
 			e = known[key]
 		}
 		if e == nil && len(known) >= 2*maxEdges {
@@ -114,6 +116,9 @@ func edgesOf(flows iter.Seq[verify.Finding]) []*Edge {
 			e = &Edge{edgeKey: key, First: f.Number}
 			if key.attested != (verify.Attestation{}) {
 				e.Attested = &key.attested
+			}
+			if key.decrypted != (verify.Peers{}) {
+				e.Decrypted = &key.decrypted
 			}
 			known[key] = e
 		}
@@ -149,6 +154,9 @@ func keyOf(f *verify.Finding) edgeKey {
 	}
 	if f.Attested != nil {
 		k.attested = *f.Attested
+	}
+	if f.Decrypted != nil {
+		k.decrypted = *f.Decrypted
 	}
 	return k
 }

@@ -30,6 +30,7 @@ var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 	"sealed":    sealedHow,
 	"proto":     protoName,
 	"by":        byWords,
+	"peers":     peersWords,
 	"where":     whereWords,
 	"problem":   outcomeWords,
 	"hexdump":   hexdump,

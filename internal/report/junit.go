@@ -185,6 +185,9 @@ func edgeText(e *Edge) string {
 	if e.Attested != nil {
 		line("attested by "+byWords(e.Attested.By), e.Attested.Client+" → "+e.Attested.Server)
 	}
+	if e.Decrypted != nil {
+		line("decrypted", peersWords(e.Decrypted))
+	}
 	line("seen", e.Names.String())
 	for _, f := range e.Examples {
 		if f.Evidence != nil {

@@ -173,6 +173,9 @@ func (p *page) details(e *Edge, detailed bool) {
 		}
 		p.detail(styleDim, "attested", a.Client+" → "+a.Server+by)
 	}
+	if d := e.Decrypted; d != nil {
+		p.detail(styleDim, "decrypted", peersWords(d))
+	}
 	if len(e.Names.Kept) > 0 {
 		p.detail(styleDim, "seen", e.Names.String())
 	}
@@ -186,12 +189,12 @@ func (p *page) details(e *Edge, detailed bool) {
 
 // detail writes one line below an edge, wrapped to the page.
 func (p *page) detail(style, what, text string) {
-	const indent = 3 + 10
+	const indent = 3 + 11
 	for i, line := range wrap(clean(text), p.Width-indent) {
 		if i > 0 {
 			what = ""
 		}
-		fmt.Fprintln(p.w, p.paint(style, strings.TrimRight(fmt.Sprintf("   %-8s  %s", what, line), " ")))
+		fmt.Fprintln(p.w, p.paint(style, strings.TrimRight(fmt.Sprintf("   %-9s  %s", what, line), " ")))
 	}
 }
 

@@ -50,6 +50,11 @@ func tlsWords(e *Edge) string {
 	return strings.TrimSpace(name + e.Version)
 }
 
+// peersWords is who both ends are, as far as that was decrypted.
+func peersWords(p *verify.Peers) string {
+	return cmp.Or(p.Client, "not known") + " → " + cmp.Or(p.Server, "not known")
+}
+
 // verdictWords is a result as a headline, and what it means.
 func verdictWords(r verify.Result) (headline, meaning string) {
 	switch r {

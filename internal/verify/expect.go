@@ -229,6 +229,9 @@ func identities(found *Finding) (client, server []string) {
 	if a := found.Attested; a != nil {
 		client, server = append(client, a.Client), append(server, a.Server)
 	}
+	if d := found.Decrypted; d != nil {
+		client, server = append(client, d.Client), append(server, d.Server)
+	}
 	if t := found.TLS; t != nil {
 		if c := t.ClientCert; c != nil {
 			client = append(append(client, c.Subject), c.Names...)

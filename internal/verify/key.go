@@ -8,7 +8,7 @@ func appendKey(b []byte, f *Finding) []byte {
 	b = appendStrings(b, string(f.Proto), string(f.Verdict), f.Seal, f.Protocol, f.Reason, f.Vantage, f.Overlay, f.Exempt, f.Violates)
 	b = appendList(b, f.Weak)
 	b = appendList(b, f.Notes)
-	b = appendBools(b, f.Midstream, f.OneWay, f.TLS != nil, f.WireGuard != nil, f.SSH != nil, f.Upgrade != nil, f.Attested != nil)
+	b = appendBools(b, f.Midstream, f.OneWay, f.TLS != nil, f.WireGuard != nil, f.SSH != nil, f.Upgrade != nil, f.Attested != nil, f.Decrypted != nil)
 	if t := f.TLS; t != nil {
 		b = appendStrings(b, t.Version, t.Cipher, t.Group, t.SNI, t.ALPN, t.Handshake, t.Alert, t.QUICVersion)
 		b = appendList(b, t.ALPNOffered)
@@ -29,6 +29,9 @@ func appendKey(b []byte, f *Finding) []byte {
 	}
 	if a := f.Attested; a != nil {
 		b = appendStrings(b, a.Client, a.Server, a.By)
+	}
+	if d := f.Decrypted; d != nil {
+		b = appendStrings(b, d.Client, d.Server)
 	}
 	if e := f.Evidence; e != nil && !quotesBytes(e) {
 		b = appendStrings(b, e.Text, e.Hex, e.From)

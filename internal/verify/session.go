@@ -9,6 +9,9 @@ type Config struct {
 	Knowledge Knowledge
 	// Expect may be nil.
 	Expect *Expectations
+	// Identify reads who the ends of a TLS flow proved to be, where session secrets
+	// are there to decrypt it. It may be nil, and return empty names.
+	Identify func(*capture.Flow) (client, server string)
 	// MaxFlows is how many flows are listed, 2,000,000 if 0. Those beyond are
 	// judged and counted.
 	MaxFlows int
@@ -38,6 +41,11 @@ func (s *Session) Add(f *capture.Flow) {
 	found := Judge(f, s.cfg.Knowledge)
 	if f.Evicted {
 		found.Notes = append(found.Notes, "given up before its end, to bound memory")
+	}
+	if s.cfg.Identify != nil && found.TLS != nil && found.TLS.Handshake == handshakeSeen {
+		if client, server := s.cfg.Identify(f); client != "" || server != "" {
+			found.Decrypted = &Peers{Client: client, Server: server}
+		}
 	}
 	if s.ledger.count >= s.cfg.MaxFlows {
 		s.unlisted[found.Verdict]++

@@ -24,7 +24,7 @@ func TestTheKeyHoldsEveryField(t *testing.T) {
 	full := func() *Finding {
 		return &Finding{
 			TLS:       &TLSInfo{ServerCert: &Certificate{}, ClientCert: &Certificate{}},
-			WireGuard: &WireGuardInfo{}, SSH: &SSHInfo{}, Upgrade: &Upgrade{}, Attested: &Attestation{},
+			WireGuard: &WireGuardInfo{}, SSH: &SSHInfo{}, Upgrade: &Upgrade{}, Attested: &Attestation{}, Decrypted: &Peers{},
 			Evidence: &Evidence{Text: "TLS_RSA_WITH_NULL_SHA"},
 		}
 	}

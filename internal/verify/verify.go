@@ -81,7 +81,10 @@ type Finding struct {
 	// Upgrade is set if another protocol led to TLS in the same connection.
 	Upgrade  *Upgrade     `json:"upgrade,omitempty"`
 	Attested *Attestation `json:"attested,omitempty"`
-	Evidence *Evidence    `json:"evidence,omitempty"`
+	// Decrypted is who the ends proved to be inside of TLS, read with session
+	// secrets.
+	Decrypted *Peers    `json:"decrypted,omitempty"`
+	Evidence  *Evidence `json:"evidence,omitempty"`
 	// Weak says what of the seal is out of date or broken, such as "SSL 3.0".
 	Weak []string `json:"weak,omitempty"`
 	// Reason says why the verdict is unknown.
@@ -185,6 +188,12 @@ type Attestation struct {
 	Server string `json:"server"`
 	// By says whose word it is: "client", "server" or "both".
 	By string `json:"by"`
+}
+
+// Peers are SPIFFE IDs; one that is not known is empty.
+type Peers struct {
+	Client string `json:"client"`
+	Server string `json:"server"`
 }
 
 // Evidence is the bytes that show a plaintext.

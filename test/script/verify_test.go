@@ -180,7 +180,7 @@ func TestWhatProxiesAttestIsJoined(t *testing.T) {
 		args = append(args, "--attest", saved)
 	}
 	code, out := sealmesh(t.Context(), t, args...)
-	if code != 0 || !strings.Contains(out, "mutual TLS 1.3") || !strings.Contains(out, "attested  spiffe://demo.local/ns/shop/sa/curl → spiffe://demo.local/ns/shop/sa/web\n") {
+	if code != 0 || !strings.Contains(out, "mutual TLS 1.3") || !strings.Contains(out, "attested   spiffe://demo.local/ns/shop/sa/curl → spiffe://demo.local/ns/shop/sa/web\n") {
 		t.Errorf("exit code %d:\n%s", code, out)
 	}
 }

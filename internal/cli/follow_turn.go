@@ -19,6 +19,7 @@ type turn struct {
 	packet int // 0 if unknown
 	offset int // of data in its direction
 	data   []byte
+	own    bool   // data is in memory of its own
 	hidden int    // bytes that are encrypted, instead of data
 	note   string // instead of data
 }
@@ -173,7 +174,10 @@ func joined(turns []turn) []turn {
 		if n := len(all); n > 0 && t.note == "" && all[n-1].note == "" && all[n-1].from == t.from {
 			last := &all[n-1]
 			last.hidden += t.hidden
-			last.data = append(slices.Clip(last.data), t.data...)
+			if !last.own {
+				last.data, last.own = slices.Clip(last.data), true // what follows in memory is another's
+			}
+			last.data = append(last.data, t.data...)
 			continue
 		}
 		all = append(all, t)

@@ -86,9 +86,11 @@ func (a *attestations) add(lanes []Lane) {
 
 // join finds what proxies say of a flow, by its ends and its random. A flow
 // whose handshake was not captured is joined by its ends alone, if they were
-// those of one lane only.
+// those of one lane only. If there was too little of it to show TLS, and nothing
+// else amiss, the word of both proxies makes up for that.
 func (a *attestations) join(found *Finding, client, server netip.AddrPort, random [32]byte) {
-	if !a.asked || found.Verdict != TLS || found.TLS == nil {
+	few := found.Verdict == Unknown && found.Reason == errFewRecords.Error()
+	if !a.asked || found.TLS == nil || found.Verdict != TLS && !few {
 		return
 	}
 	var lanes []Lane
@@ -110,6 +112,12 @@ func (a *attestations) join(found *Finding, client, server netip.AddrPort, rando
 	case !agree(lanes):
 		found.Notes = append(slices.Clip(found.Notes), noteDisagree)
 		return
+	}
+	if few {
+		if by(lanes) != "both" {
+			return
+		}
+		found.Verdict, found.Seal, found.Reason = TLS, string(TLS), ""
 	}
 	found.Attested = &Attestation{Client: lanes[0].ClientID, Server: lanes[0].ServerID, By: by(lanes)}
 	if found.Seal != "" {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/sealmesh/sealmesh/internal/capture"
+	tlswire "github.com/sealmesh/sealmesh/internal/dissect/tls"
 )
 
 func TestExpectationsAreRefusedByName(t *testing.T) {
@@ -215,6 +216,35 @@ func TestAttestation(t *testing.T) {
 				t.Errorf("%s: %q", r.Result, r.Doubts)
 			}
 		})
+	}
+}
+
+// TestTwoRecordsAndTheWordOfBothProxies: a lane that is captured late, and says
+// little, is what both its ends say it is; one end alone is not enough.
+func TestTwoRecordsAndTheWordOfBothProxies(t *testing.T) {
+	client, server := configs(t)
+	toServer, toClient, _ := handshake(t, client, server, "sealed, and little")
+	last := func(stream []byte) []byte {
+		all, _ := tlswire.Records(stream)
+		return stream[all[len(all)-1].Offset-tlswire.RecordHeader:]
+	}
+	f := flow(last(toServer), last(toClient))
+	f.Number, f.Opened, f.ToServer.Began, f.ToClient.Began = 1, false, false, false
+	f.Client, f.Server = netip.MustParseAddrPort("10.0.0.1:40000"), netip.MustParseAddrPort("10.0.0.2:443")
+	lane := Lane{Client: f.Client, Server: f.Server, ClientID: "spiffe://a/b", ServerID: "spiffe://a/c", By: fromClient}
+	other := lane
+	other.By = fromServer
+	for _, tc := range []struct {
+		lanes []Lane
+		want  Verdict
+	}{{nil, Unknown}, {[]Lane{lane}, Unknown}, {[]Lane{lane, other}, TLS}} {
+		s := NewSession(Config{})
+		s.Add(f)
+		s.Attest(tc.lanes)
+		found := slices.Collect(s.Report(Seen{}).Flows())[0]
+		if found.Verdict != tc.want || (tc.want == TLS) != (found.Seal == "mtls") {
+			t.Errorf("%d proxies: %s, seal %q, %s", len(tc.lanes), found.Verdict, found.Seal, found.Reason)
+		}
 	}
 }
 

@@ -36,9 +36,10 @@ func (t *tlsTalk) judgeUnseen() error {
 	}
 	both := len(c.d.Chunks) > 0 && len(s.d.Chunks) > 0
 	wholeC, wholeS := c.wholeRecords(), s.wholeRecords()
+	few := both && len(wholeC)+len(wholeS) < recordsBoth
 	switch {
-	case both && (len(wholeC) == 0 || len(wholeS) == 0 || len(wholeC)+len(wholeS) < recordsBoth):
-		return errors.New("too few records to show TLS without its handshake")
+	case both && (len(wholeC) == 0 || len(wholeS) == 0):
+		return errors.New("no whole record of one direction, to show TLS without its handshake")
 	case !both && len(wholeC)+len(wholeS) < recordsAlone:
 		return errors.New("too few records of one direction to show TLS without its handshake")
 	}
@@ -57,6 +58,9 @@ func (t *tlsTalk) judgeUnseen() error {
 			return errors.New("the records do not look random")
 		}
 	}
+	if few {
+		return errFewRecords
+	}
 	t.found.Verdict, t.found.Seal = TLS, string(TLS)
 	if version < tlswire.Version12 {
 		t.found.TLS.Version = tlswire.VersionName(version)
@@ -65,6 +69,10 @@ func (t *tlsTalk) judgeUnseen() error {
 	t.found.Notes = append(t.found.Notes, "the handshake was not captured: neither version nor cipher suite is known for certain")
 	return nil
 }
+
+// errFewRecords: nothing speaks against TLS but that there is so little of it.
+// Proxies at both ends can vouch for the rest (attest.go).
+var errFewRecords = errors.New("too few records to show TLS without its handshake")
 
 // unrelated holds the bodies of records against each other.
 func unrelated(records []tlswire.Record) bool {

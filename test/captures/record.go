@@ -163,19 +163,26 @@ func (st *stage) play(ctx context.Context, s scene, file string) (size int64, er
 		return 0, err
 	}
 	var said strings.Builder
+	end := func() error { return nil }
 	if s.mesh != "" {
 		mesh := st.script(ctx, st.Underlay, dir, s.mesh)
 		if err := mesh.Start(); err != nil {
 			return 0, err
 		}
-		defer func() { err = errors.Join(err, stop(mesh)) }()
+		end = func() error { return stop(mesh) }
 	}
 	server := st.script(ctx, st.server.Host, dir, s.server)
 	server.Stdout, server.Stderr = &said, &said
 	if err := server.Start(); err != nil {
 		return 0, err
 	}
-	defer func() { cancel(); _ = server.Wait(); err = errors.Join(err, st.clear()) }() // killed: how it ended is known
+	defer func() {
+		// The mesh first: one that is killed leaves its rules, which let nothing pass.
+		err = errors.Join(err, end())
+		cancel()
+		_ = server.Wait() // killed: how it ended is known
+		err = errors.Join(err, st.clear())
+	}()
 	for _, socket := range s.ready {
 		if err := listens(ctx, st.server.Host, socket); err != nil {
 			cancel()

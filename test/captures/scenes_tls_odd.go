@@ -60,16 +60,16 @@ var oddTLSScenes = []scene{
 		name:   "tls13-key-update",
 		server: `tail -f /dev/null | openssl s_server -accept 4433 -cert server.crt -key server.key -tls1_3 -quiet > heard`,
 		ready:  []string{"tcp/4433"},
-		client: `(echo first; until_true grep -q first heard; echo K; echo second; until_true grep -q second heard) |
-			openssl s_client -connect $S:4433 -CAfile ca.crt -servername server.lab`,
+		client: `(echo first; until_true grep -q first heard; echo K; until_true grep -q KEYUPDATE said; echo second; until_true grep -q second heard) |
+			openssl s_client -connect $S:4433 -CAfile ca.crt -servername server.lab > said 2>&1`,
 		flows: []label{{at: "tcp/4433", truth: sealed, verdict: verify.TLS, version: "1.3"}},
 	},
 	{
 		name:   "tls12-renegotiation",
 		server: `tail -f /dev/null | openssl s_server -accept 4433 -cert server.crt -key server.key -tls1_2 -client_renegotiation -quiet > heard`,
 		ready:  []string{"tcp/4433"},
-		client: `(echo first; until_true grep -q first heard; echo R; echo second; until_true grep -q second heard) |
-			openssl s_client -connect $S:4433 -CAfile ca.crt -servername server.lab -tls1_2`,
+		client: `(echo first; until_true grep -q first heard; echo R; until_true grep -q RENEGOTIATING said; echo second; until_true grep -q second heard) |
+			openssl s_client -connect $S:4433 -CAfile ca.crt -servername server.lab -tls1_2 > said 2>&1`,
 		flows: []label{{at: "tcp/4433", truth: sealed, verdict: verify.TLS, version: "1.2"}},
 	},
 	{

@@ -1,16 +1,71 @@
 package clear
 
-import "regexp"
+import (
+	"regexp"
+	"regexp/syntax"
+	"unicode/utf8"
+)
 
 // wording is a protocol whose messages are lines of text. Each pattern that fits
 // counts; two make a name. A pattern that no other protocol has counts twice.
 type wording struct {
 	name string
 	// client and server patterns count once, sure ones of either side twice.
-	client, server, sure *regexp.Regexp
+	client, server, sure *pattern
 }
 
-func re(pattern string) *regexp.Regexp { return regexp.MustCompile(pattern) }
+// pattern is a regular expression, and the bytes that what it matches can begin
+// with: most streams are ruled out by their first.
+type pattern struct {
+	*regexp.Regexp
+	first [256]bool
+}
+
+// re compiles a pattern, of which every alternative must begin with ^.
+func re(expression string) *pattern {
+	p := &pattern{Regexp: regexp.MustCompile(expression)}
+	parsed, err := syntax.Parse(expression, syntax.Perl)
+	if err != nil {
+		panic(err) // regexp has just parsed it
+	}
+	prog, err := syntax.Compile(parsed.Simplify())
+	if err != nil {
+		panic(err)
+	}
+	p.follow(prog, uint32(prog.Start), false, map[uint32]bool{})
+	return p
+}
+
+// follow finds the first bytes that a program can take from an instruction on.
+func (p *pattern) follow(prog *syntax.Prog, at uint32, anchored bool, seen map[uint32]bool) {
+	if seen[at] {
+		return
+	}
+	seen[at] = true
+	switch in := &prog.Inst[at]; in.Op {
+	case syntax.InstAlt, syntax.InstAltMatch:
+		p.follow(prog, in.Out, anchored, seen)
+		p.follow(prog, in.Arg, anchored, seen)
+	case syntax.InstEmptyWidth:
+		p.follow(prog, in.Out, anchored || syntax.EmptyOp(in.Arg)&syntax.EmptyBeginText != 0, seen)
+	case syntax.InstCapture, syntax.InstNop:
+		p.follow(prog, in.Out, anchored, seen)
+	case syntax.InstFail:
+	default:
+		if !anchored {
+			panic("a pattern that is not anchored: " + p.String())
+		}
+		for b := range p.first {
+			// Of a rune beyond ASCII any byte may be the first.
+			p.first[b] = p.first[b] || in.Op == syntax.InstMatch || b >= utf8.RuneSelf || in.MatchRune(rune(b))
+		}
+	}
+}
+
+// in reports whether a stream matches.
+func (p *pattern) in(b []byte) bool {
+	return p != nil && len(b) > 0 && p.first[b[0]] && p.Match(b)
+}
 
 // wordings in order: of two that fit equally the first is named.
 var wordings = []wording{
@@ -26,7 +81,7 @@ var wordings = []wording{
 		sure: re(`(?i)^20[01] [^\r\n]*\b(NNTP|news)\b|^MODE READER\r?\n|^AUTHINFO `)},
 	{name: "irc", client: re(`^(NICK|USER|JOIN|PASS|CAP|PING|PONG|PRIVMSG) `), server: re(`^:\S+ (NOTICE|\d{3}|PING|CAP|MODE|JOIN) `),
 		sure: re(`^CAP (LS|REQ|END)\b|^:\S+ 001 |^NICK \S+\r?\nUSER |^(:\S+ )?PRIVMSG [#&]?\S+ :|^:\S+ NOTICE (AUTH|\*) :`)},
-	{name: "xmpp", sure: re(`^(<\?xml[^>]*\?>\s*)?<stream:stream\b|jabber:(client|server)`)},
+	{name: "xmpp", sure: re(`^(<\?xml[^>]*\?>\s*)?<stream:stream\b|^<[^>]*\bjabber:(client|server)`)},
 	{name: "sip", sure: re(`^SIP/2\.0 \d{3} |^[A-Z]+ sips?:\S+ SIP/2\.0\r?\n`)},
 	{name: "rtsp", sure: re(`^RTSP/1\.0 \d{3} |^[A-Z_]+ (rtsp://\S+|\*) RTSP/1\.0\r?\n`)},
 	{name: "ssdp", sure: re(`^(M-SEARCH|NOTIFY) \* HTTP/1\.1\r?\n`)},
@@ -68,13 +123,13 @@ func NameText(t *Talk) string {
 }
 
 func (w *wording) count(c, s []byte) (n int) {
-	if w.client != nil && w.client.Match(c) {
+	if w.client.in(c) {
 		n++
 	}
-	if w.server != nil && w.server.Match(s) {
+	if w.server.in(s) {
 		n++
 	}
-	if w.sure != nil && (w.sure.Match(c) || w.sure.Match(s)) {
+	if w.sure.in(c) || w.sure.in(s) {
 		n += 2
 	}
 	return n

@@ -48,7 +48,7 @@ func run(ctx context.Context) error {
 	flag.StringVar(&c.program, "sealmesh", "bin/sealmesh", "program to measure")
 	flag.StringVar(&c.goldens, "goldens", "test/captures/testdata", "captures to make traffic of")
 	flag.StringVar(&c.dir, "dir", "", "directory for the file (default: a new temporary one, removed at the end)")
-	flag.Int64Var(&c.size, "size", 1<<30, "bytes of the file")
+	flag.Int64Var(&c.size, "size", 1500<<20, "bytes of the file")
 	flag.IntVar(&c.flows, "flows", 1_000_000, "flows of the memory measurement")
 	flag.StringVar(&c.only, "only", "", "file, memory or live; all if empty")
 	flag.Parse()

@@ -106,7 +106,7 @@ var wordings = []wording{
 }
 
 // nameAhead is how much of a direction is looked at.
-const nameAhead = 1024
+const nameAhead = 256
 
 // NameText names a talk that was found to be text by what its lines begin with;
 // "text" if it is of no known protocol.

@@ -184,6 +184,9 @@ func Prefix(b []byte) Segment {
 	return best
 }
 
+// hopeless is so far from a text that no end can make up for it.
+const hopeless = -256
+
 // Whole is the bits for all of b being a text, in ASCII or UTF-8, or 0 if it is
 // none. A character may be cut off at the end.
 func Whole(b []byte) float64 {
@@ -191,7 +194,9 @@ func Whole(b []byte) float64 {
 	for i := range models {
 		sum := float32(0)
 		for _, c := range b {
-			sum += models[i][c]
+			if sum += models[i][c]; sum < hopeless {
+				break
+			}
 		}
 		best = max(best, float64(sum)-mixed)
 	}

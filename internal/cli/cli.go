@@ -66,9 +66,11 @@ func command(version string, args []string) *cobra.Command {
 		Use:   "sealmesh",
 		Short: "Seal every connection between workloads, and prove it from the wire",
 		Long: `Sealmesh seals every TCP connection between workloads in mutual TLS, each
-workload with its own identity, without touching the programs.
+workload with its own identity, without touching the programs; and it says from
+packets, of any mesh or none, what is encrypted and what is not.
 
-Begin with "sealmesh demo": two nodes, real programs, a capture before and after.`,
+Begin with "sealmesh demo": two nodes, real programs, a capture before and after;
+or with "sealmesh verify --read FILE".`,
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -111,7 +112,7 @@ const (
 
 // sameWay reports whether two packets of a conversation have the same sender.
 func sameWay(a, b []byte) bool {
-	return string(a[sourceAt:sourceAt+4]) == string(b[sourceAt:sourceAt+4])
+	return bytes.Equal(a[sourceAt:sourceAt+4], b[sourceAt:sourceAt+4])
 }
 
 func loadConversation(file string) (conversation, error) {

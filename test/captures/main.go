@@ -19,6 +19,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 )
 
@@ -60,7 +62,29 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return fmt.Errorf("%q: must be record, oracle or matrix", args[0])
 }
 
-// matrix prints the confusion matrix, and fails if any verdict is false.
+// proofPage quotes the matrix, between two lines.
+const (
+	proofPage  = "docs/proof.md"
+	quoteBegin = "<!-- make matrix -->\n"
+	quoteEnd   = "<!-- end -->\n"
+)
+
+// quote puts the matrix into a page.
+func quote(path, matrix string) error {
+	page, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	before, rest, ok1 := strings.Cut(string(page), quoteBegin)
+	_, after, ok2 := strings.Cut(rest, quoteEnd)
+	if !ok1 || !ok2 {
+		return fmt.Errorf("%s: the lines %q and %q are missing", path, quoteBegin, quoteEnd)
+	}
+	return os.WriteFile(path, []byte(before+quoteBegin+"\n```\n"+matrix+"```\n\n"+quoteEnd+after), 0o644)
+}
+
+// matrix prints the confusion matrix and keeps it in the documents. It fails if any
+// verdict is false.
 func matrix(out io.Writer) error {
 	goldens, err := loadGoldens(testdata)
 	if err != nil {
@@ -74,9 +98,15 @@ func matrix(out io.Writer) error {
 	if files != nil {
 		m.corpora = measureCorpus(files, told, theJudge)
 	}
-	m.print(out)
+	var page bytes.Buffer
+	m.print(&page)
+	if _, err := out.Write(page.Bytes()); err != nil {
+		return err
+	}
 	if files == nil {
 		fmt.Fprintf(out, "the corpus of other people's captures is not here: %s\n", corpusDir)
+	} else if err := quote(proofPage, page.String()); err != nil {
+		return err
 	}
 	broken := m.broken()
 	for _, b := range broken {

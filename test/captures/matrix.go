@@ -220,7 +220,7 @@ func (m measurement) print(out io.Writer) {
 		printMatrix(out, t)
 	}
 	fmt.Fprintf(out, "%-28s %6s %16s %16s %8s %8s %8s\n", "variant", "flows", "sealed, seen so", "clear, seen so", "false", "false", "changed")
-	fmt.Fprintf(out, "%-28s %6s %16s %16s %8s %8s %8s\n", "", "", "", "", "sealed", "plain", "")
+	fmt.Fprintf(out, "%-28s %6s %16s %16s %8s %8s\n", "", "", "", "", "sealed", "plain")
 	for _, t := range m.all() {
 		fmt.Fprintf(out, "%-28s %6d %16s %16s %8d %8d %8d\n", t.name, t.flows("", truths...),
 			share(t.flows("sealed", sealed), t.flows("", sealed)),

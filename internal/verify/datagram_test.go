@@ -46,6 +46,17 @@ func only(all []sent, fromServer bool) (kept []sent) {
 	return kept
 }
 
+// cutTo is a flow as a capture with a short snapshot length has it.
+func cutTo(f *capture.Flow, kept int) *capture.Flow {
+	for _, d := range []*capture.Direction{&f.ToServer, &f.ToClient} {
+		for i, c := range d.Chunks {
+			n := min(kept, len(c.Data))
+			d.Chunks[i].Data, d.Chunks[i].Cut = c.Data[:n], c.Cut+len(c.Data)-n
+		}
+	}
+	return f
+}
+
 // judgeSent judges datagrams.
 func judgeSent(proto capture.Proto, all []sent) Finding {
 	return Judge(datagramFlow(proto, all), Knowledge{})

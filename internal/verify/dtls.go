@@ -24,16 +24,16 @@ import (
 
 // dtlsSide is what one end sent.
 type dtlsSide struct {
-	name     string
-	d        *capture.Direction
-	joiner   dtls.Joiner
-	clear    []dtls.Record // of epoch 0
-	sealed   []dtls.Record // of later epochs
-	other    []capture.Chunk
-	stun     int
-	changed  bool
-	alerts   []tlswire.Alert
-	tooEarly int // records of application data in epoch 0
+	name    string
+	d       *capture.Direction
+	joiner  dtls.Joiner
+	clear   []dtls.Record // of epoch 0
+	sealed  []dtls.Record // of later epochs
+	other   []capture.Chunk
+	stun    int
+	changed bool
+	alerts  []tlswire.Alert
+	early   []capture.Chunk // application data of epoch 0, in clear
 }
 
 // judgeDTLS recognises DTLS.
@@ -87,24 +87,23 @@ func isSTUN(b []byte) bool {
 // read takes the datagrams of a direction apart.
 func (s *dtlsSide) read(cid int) {
 	*s = dtlsSide{name: s.name, d: s.d}
-	for _, c := range s.d.Chunks {
+	for c := range datagrams(s.d) {
 		records, err := dtls.Records(c.Data, cid, c.Cut)
 		switch {
-		case len(c.Data)+c.Cut == 0:
 		case isSTUN(c.Data):
 			s.stun++
 		case err != nil:
 			s.other = append(s.other, c)
 		default:
 			for _, r := range records {
-				s.take(r)
+				s.take(r, c)
 			}
 		}
 	}
 }
 
-// take keeps one record.
-func (s *dtlsSide) take(r dtls.Record) {
+// take keeps one record of a datagram.
+func (s *dtlsSide) take(r dtls.Record, of capture.Chunk) {
 	if r.Sealed() {
 		s.sealed = append(s.sealed, r)
 		return
@@ -123,7 +122,8 @@ func (s *dtlsSide) take(r dtls.Record) {
 			s.alerts = append(s.alerts, a)
 		}
 	case dtls.TypeApplicationData, dtls.TypeHeartbeat:
-		s.tooEarly++
+		of.Offset, of.Data, of.Cut = of.Offset+r.Offset, r.Body, r.Length-len(r.Body)
+		s.early = append(s.early, of)
 	}
 }
 
@@ -222,10 +222,11 @@ func (t *dtlsTalk) settle(f *capture.Flow, knows Knowledge, err error) bool {
 	return true
 }
 
-// foreign are the datagrams that do not even begin as DTLS: of the others the
-// length of the connection id may only not be known.
+// foreign is what no key seals: application data of epoch 0, and the datagrams that
+// do not even begin as DTLS; of the others the length of the connection id may only
+// not be known.
 func (s *dtlsSide) foreign() []capture.Chunk {
-	var all []capture.Chunk
+	all := slices.Clone(s.early)
 	for _, c := range s.other {
 		if !dtls.Looks(c.Data) {
 			all = append(all, c)
@@ -328,7 +329,7 @@ func (s *dtlsSide) failed() string {
 // completed accepts a handshake that both sides completed.
 func (t *dtlsTalk) completed(suite tlswire.Suite) error {
 	for _, s := range []*dtlsSide{t.client, t.server} {
-		if s.tooEarly > 0 {
+		if len(s.early) > 0 {
 			return fmt.Errorf("%s: application data before the handshake was completed", s.name)
 		}
 		length := 0

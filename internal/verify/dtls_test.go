@@ -59,6 +59,55 @@ func TestDTLSJoinedLate(t *testing.T) {
 	}
 }
 
+// TestWhatOnlyHasTheFormOfDTLS: records without a handshake whose numbers or whose
+// first bytes are not those of a cipher, cut short or whole.
+func TestWhatOnlyHasTheFormOfDTLS(t *testing.T) {
+	noise := fixedNoise(4000)
+	hidden := func(first byte, number func(i int) uint16) (all [][]byte) {
+		for i := range 12 {
+			n := number(i)
+			body := noise[100*i : 100*i+60+i]
+			all = append(all, append([]byte{first, byte(n >> 8), byte(n), 0, byte(len(body))}, body...))
+		}
+		return all
+	}
+	clear := func(head string) (all [][]byte) {
+		for i := range 8 {
+			all = append(all, sealedDatagram(byte(i/2+1), append([]byte(head), noise[100*i:100*i+60]...)))
+		}
+		return all
+	}
+	drawn := func(i int) uint16 { return uint16(noise[3000+2*i])<<8 | uint16(noise[3001+2*i]) }
+	for name, tc := range map[string]struct {
+		datagrams [][]byte
+		want      Verdict
+	}{
+		"DTLS 1.3":                      {hidden(0x2f, drawn), DTLS},
+		"numbers that count":            {hidden(0x2f, func(i int) uint16 { return uint16(i/2 + 1) }), Unknown},
+		"numbers that stay":             {hidden(0x2f, func(int) uint16 { return 9 }), Unknown},
+		"times":                         {hidden(0x2f, func(i int) uint16 { return uint16(1000 + 160*i) }), Unknown},
+		"another epoch":                 {hidden(0x2e, drawn), Unknown},
+		"a header before what is drawn": {clear("\x44\x01\x02\xb4temp"), Unknown},
+	} {
+		for _, kept := range []int{22, 200} {
+			found := Judge(cutTo(datagramsInTurn(tc.datagrams...), kept), Knowledge{})
+			if found.Verdict != tc.want && (tc.want == Unknown || kept == 200) {
+				t.Errorf("%s, %d bytes of each: %s, %s", name, kept, found.Verdict, found.Reason)
+			}
+		}
+	}
+}
+
+// TestDataBeforeAnyKeyIsPlaintext: application data of epoch 0 is in clear.
+func TestDataBeforeAnyKeyIsPlaintext(t *testing.T) {
+	record := sealedDatagram(1, []byte("user=root&password=hunter2&more=of+it"))
+	record[4] = 0
+	found := Judge(datagramsInTurn(record), Knowledge{})
+	if found.Verdict != Plaintext || found.Evidence.Text != "user=root&password=hunter2&more=of+it" {
+		t.Errorf("%s, %s, %+v", found.Verdict, found.Reason, found.Evidence)
+	}
+}
+
 // TestTextIsNeverSealed: whatever is said in text, over either transport, in any
 // pieces, none of it is taken for an encryption.
 func TestTextIsNeverSealed(t *testing.T) {

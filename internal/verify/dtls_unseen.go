@@ -52,6 +52,9 @@ func (t *dtlsTalk) judgeUnseen() error {
 	if t.leaks(unseenRun) {
 		return nil
 	}
+	if err := t.numbered(hidden > 0); err != nil {
+		return err
+	}
 	if err := t.random(tlswire.Suite{}, sampledUnseen); err != nil {
 		return err
 	}
@@ -70,6 +73,60 @@ func (t *dtlsTalk) judgeUnseen() error {
 		}
 	}
 	return nil
+}
+
+// bytesUnseen are the least that must be seen of what should be sealed, behind
+// the nonces.
+const bytesUnseen = 128
+
+// numbered holds what stands before the sealed bytes against chance: nonces that
+// are drawn or count, or numbers of records that are hidden.
+func (t *dtlsTalk) numbered(hidden bool) error {
+	seen := 0
+	var numbers []dtls.Record
+	for _, side := range []*dtlsSide{t.client, t.server} {
+		var nonces []nonce
+		for _, r := range side.sealed {
+			nonces = append(nonces, nonce{r.Sequence, r.Body[:min(nonceBytes, len(r.Body))]})
+			seen += max(0, len(r.Body)-nonceBytes)
+		}
+		if !drawnOrCounted(nonces) {
+			return errors.New("what begins its records neither counts nor looks random")
+		}
+		numbers = append(numbers, side.sealed...)
+	}
+	switch {
+	case seen < bytesUnseen:
+		return errors.New("too little of the records was captured to show DTLS without its handshake")
+	case hidden && !hiddenNumbers(numbers):
+		return errors.New("numbers of records that should be hidden are not")
+	}
+	return nil
+}
+
+// hiddenNumbers reports whether the numbers in records of DTLS 1.3 could be
+// masked (RFC 9147, section 4.2.3): few are followed by one that is a little
+// larger. Without a handshake they are of epoch 3, the first of application data.
+func hiddenNumbers(all []dtls.Record) bool {
+	const application = 3
+	near, pairs := 0, 0
+	for i, r := range all {
+		if r.Epoch != application {
+			return false
+		}
+		if i == 0 || r.Wide != all[i-1].Wide {
+			continue
+		}
+		pairs++
+		step := uint16(r.Sequence - all[i-1].Sequence)
+		if !r.Wide {
+			step = uint16(uint8(step)) << 8
+		}
+		if step < 1<<12 {
+			near++
+		}
+	}
+	return 2*near < pairs
 }
 
 // reordered is how far behind a record may be, on its way through a network.

@@ -14,14 +14,16 @@ const (
 	espPort = 4500
 	// espPackets of one session show it; one less does in both directions.
 	espPackets = 3
-	// espBytes are the least that must be seen of what should be sealed.
+	// espBytes are the least that must be seen of what should be sealed, and
+	// ikeBytes of encrypted messages of IKE.
 	espBytes = 64
+	ikeBytes = 32
 )
 
 // judgeIPsec recognises ESP, as an IP protocol or in UDP, and IKE, by their form:
 // no port is enough. ESP whose payload is in clear is plaintext.
 func judgeIPsec(f *capture.Flow, _ Knowledge, found *Finding) bool {
-	r := ipsecReading{ports: f.Proto == capture.ESP || f.Client.Port() == espPort || f.Server.Port() == espPort, sessions: map[espSession]*counter{}}
+	r := ipsecReading{ports: f.Proto == capture.ESP || f.Client.Port() == espPort || f.Server.Port() == espPort, sessions: map[espSession]*counter{}, nonces: map[espSession][]nonce{}}
 	for side, d := range []*capture.Direction{&f.ToServer, &f.ToClient} {
 		for c := range datagrams(d) {
 			if err := r.read(f.Proto, side, c); err != nil {
@@ -58,14 +60,19 @@ type ipsecReading struct {
 	ports    bool // ESP may be here
 	esp, ike int
 	sessions map[espSession]*counter
+	nonces   map[espSession][]nonce
 	sealed   [][]byte
 	// keyed are the encrypted messages of IKE of a side; initiator is the first
 	// name that they all have.
 	keyed     [2]int
+	keyedSeen int // bytes of them
 	initiator [8]byte
 
 	certain, maybe int // ESP packets whose payload is in clear, or may be
 	evidence       *Evidence
+	// trailers are what all packets end in if nothing encrypts.
+	trailers ipsec.Trailers
+	first    *Evidence // of what such packets carry
 }
 
 // espSession is what the packets of one direction share.
@@ -109,6 +116,7 @@ func (r *ipsecReading) readIKE(side int, message []byte, length int) error {
 	}
 	if m.Initiator == r.initiator {
 		r.keyed[side]++
+		r.keyedSeen += len(m.Sealed)
 	}
 	r.sealed = append(r.sealed, m.Sealed)
 	return nil
@@ -129,7 +137,12 @@ func (r *ipsecReading) readESP(side int, c capture.Chunk, length int) error {
 			r.certain++
 		}
 	}
+	if r.trailers = p.Trailers().Common(r.trailers); r.esp == 1 {
+		r.trailers = p.Trailers()
+		r.first = newEvidence(p.Body()[:min(len(p.Body()), evidenceBytes)], c.Packet(0), [...]string{fromClient, fromServer}[side])
+	}
 	to := espSession{side, p.SPI}
+	r.nonces[to] = append(r.nonces[to], nonce{uint64(p.Sequence), p.Nonce()})
 	if r.sessions[to] == nil {
 		r.sessions[to] = newCounter()
 	}
@@ -138,9 +151,13 @@ func (r *ipsecReading) readESP(side int, c capture.Chunk, length int) error {
 }
 
 // plain reports whether the payload of ESP is in clear: once for certain, or as
-// it seems in all packets, if there are several.
+// it seems in all packets, if there are several: of each, or because all end in
+// the same next header behind a padding that fits.
 func (r *ipsecReading) plain() bool {
-	return r.certain > 0 || r.esp >= espPackets && r.maybe == r.esp
+	if r.evidence == nil && r.esp >= espPackets && r.trailers.Any() {
+		r.evidence = r.first
+	}
+	return r.certain > 0 || r.esp >= espPackets && (r.maybe == r.esp || r.trailers.Any())
 }
 
 // shown says why what was read is not shown to be sealed, or nil if it is.
@@ -157,14 +174,19 @@ func (r *ipsecReading) shown(oneWay bool) error {
 		if !c.rises() {
 			return errors.New("its sequence numbers do not rise")
 		}
+		if !drawnOrCounted(r.nonces[to]) {
+			return errors.New("what begins its packets neither counts nor looks random")
+		}
 		several = several || len(c.seen) >= espPackets
 		sides[to.side] = sides[to.side] || len(c.seen) > 1
 		bytes += c.bytes
 	}
 	keyed := r.keyed[0] > 0 && r.keyed[1] > 0 || oneWay && r.keyed[0]+r.keyed[1] >= espPackets
 	switch {
-	case keyed:
+	case keyed && r.keyedSeen >= ikeBytes:
 		return nil
+	case keyed && r.esp == 0:
+		return errors.New("too little of its encrypted messages was captured")
 	case r.esp == 0:
 		return errors.New("IKE came to no encrypted message in both directions, as far as was captured")
 	case bytes < espBytes, !several && (!sides[0] || !sides[1]):

@@ -113,6 +113,46 @@ func TestIPsecIsRead(t *testing.T) {
 	}
 }
 
+// TestESPWithoutEncryptionIsNeverSealed: what it carries looks random, but has
+// ports before it and a trailer behind it, if the capture kept that.
+func TestESPWithoutEncryptionIsNeverSealed(t *testing.T) {
+	noise := fixedNoise(8000)
+	for name, tc := range map[string]struct {
+		head []byte
+		next byte
+	}{
+		"UDP":  {[]byte{19, 136, 23, 112, 1, 8, 0x55, 0xaa}, 17},
+		"SCTP": {[]byte{19, 136, 23, 112, 1, 2, 3, 4}, 132},
+		"L2TP": {[]byte{0, 1, 2, 3}, 115},
+	} {
+		for _, kept := range []int{30, 44, 62, 94, 400} {
+			var all []sent
+			for i := range 8 {
+				b := append([]byte{0, 0, 0x10, byte(i % 2), 0, 0, 0, byte(i/2 + 1)}, tc.head...)
+				if tc.next == 17 {
+					b[14], b[15] = noise[2*i], noise[2*i+1] // a check sum
+				}
+				b = append(b, noise[300*i:300*i+256]...)
+				b = append(append(b, 1, 2, 2, tc.next), noise[4000+12*i:4012+12*i]...) // padded to a multiple of four
+				all = append(all, sent{i%2 == 1, b})
+			}
+			f := cutTo(datagramFlow(capture.ESP, all), kept)
+			found := Judge(f, Knowledge{})
+			if found.Verdict.Seals() || kept == 400 && found.Verdict != Plaintext {
+				t.Errorf("%s, %d bytes of each packet: %s, %s", name, kept, found.Verdict, found.Reason)
+			}
+		}
+	}
+}
+
+// TestIKECutToItsHeadersShowsNothing: four bytes of what is said to be encrypted.
+func TestIKECutToItsHeadersShowsNothing(t *testing.T) {
+	f := datagramFlow(capture.UDP, []sent{{false, ike(t, 35, false)}, {true, ike(t, 35, false)}})
+	if found := Judge(cutTo(f, 44), Knowledge{}); found.Verdict != Unknown {
+		t.Errorf("%s %s", found.Verdict, found.Protocol)
+	}
+}
+
 func boolTo(b bool) uint32 {
 	if b {
 		return 1

@@ -58,6 +58,14 @@ func (t *tlsTalk) judgeUnseen() error {
 			return errors.New("the records do not look random")
 		}
 	}
+	for _, records := range [][]tlswire.Record{c.records, s.records} {
+		if err := headsSealed(records, true, leadBitsUnseen); err != nil {
+			return err
+		}
+		if !noncesSealed(records) {
+			return errors.New("what begins the records neither counts nor looks random")
+		}
+	}
 	if few {
 		return errFewRecords
 	}
@@ -78,7 +86,7 @@ var errFewRecords = errors.New("too few records to show TLS without its handshak
 func unrelated(records []tlswire.Record) bool {
 	var bodies [][]byte
 	for _, r := range records {
-		if r.Length > nonceBytes {
+		if len(r.Body) > nonceBytes {
 			bodies = append(bodies, r.Body[nonceBytes:])
 		}
 	}
@@ -272,5 +280,8 @@ func (t *tlsTalk) aloneIsSealed(s *tlsSide, sealed []tlswire.Record, encrypts bo
 	if encrypts && !looksSealed(sealed, sampledUnseen) {
 		return errors.New("the records that should be sealed do not look random")
 	}
-	return nil
+	if !encrypts {
+		return nil
+	}
+	return headsSealed(sealed, true, leadBits)
 }

@@ -34,8 +34,10 @@ type Record struct {
 	Version uint16 // 0 where the header does not say
 	// Epoch, of which DTLS 1.3 says the lowest two bits once it seals, and a
 	// sequence number, which it then hides.
+	// Wide: what is hidden has 16 bits, else 8.
 	Epoch    uint16
 	Sequence uint64
+	Wide     bool
 	// Offset of the body in the datagram.
 	Offset int
 	Body   []byte
@@ -117,6 +119,14 @@ func unified(b []byte, cid, cut int) (Record, error) {
 	}
 	if len(b) < size {
 		return Record{}, errRecord
+	}
+	at := 1
+	if b[0]&hasID != 0 {
+		at += cid
+	}
+	r.Sequence, r.Wide = uint64(b[at]), b[0]&long != 0
+	if r.Wide {
+		r.Sequence = uint64(binary.BigEndian.Uint16(b[at:]))
 	}
 	r.Offset, r.Length = size, len(b)-size+cut
 	if r.Explicit {

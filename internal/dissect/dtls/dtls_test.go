@@ -17,9 +17,9 @@ func TestRecordsOfEveryForm(t *testing.T) {
 		"clear":                  {datagram: "\x16\xFE\xFD\x00\x00\x00\x00\x00\x00\x00\x07\x00\x02ab", want: Record{Type: 22, Version: 0xFEFD, Sequence: 7, Length: 2, Explicit: true}},
 		"sealed":                 {datagram: "\x17\xFE\xFD\x00\x01\x00\x00\x00\x00\x00\x07\x00\x02ab", want: Record{Type: 23, Version: 0xFEFD, Epoch: 1, Sequence: 7, Length: 2, Explicit: true}},
 		"with a connection id":   {datagram: "\x19\xFE\xFD\x00\x01\x00\x00\x00\x00\x00\x07xyz\x00\x02ab", cid: 3, want: Record{Type: 25, Version: 0xFEFD, Epoch: 1, Sequence: 7, Length: 2, Explicit: true}},
-		"unified":                {datagram: "\x2F\x12\x34\x00\x02ab", want: Record{Epoch: 3, Length: 2, Explicit: true}},
-		"unified, short":         {datagram: "\x22\x12ab", want: Record{Epoch: 2, Length: 2}},
-		"unified, connection id": {datagram: "\x3Fid\x12\x34\x00\x02ab", cid: 2, want: Record{Epoch: 3, Length: 2, Explicit: true}},
+		"unified":                {datagram: "\x2F\x12\x34\x00\x02ab", want: Record{Epoch: 3, Sequence: 0x1234, Wide: true, Length: 2, Explicit: true}},
+		"unified, short":         {datagram: "\x22\x12ab", want: Record{Epoch: 2, Sequence: 0x12, Length: 2}},
+		"unified, connection id": {datagram: "\x3Fid\x12\x34\x00\x02ab", cid: 2, want: Record{Epoch: 3, Sequence: 0x1234, Wide: true, Length: 2, Explicit: true}},
 		"cut":                    {datagram: "\x17\xFE\xFD\x00\x01\x00\x00\x00\x00\x00\x07\x00\x09ab", cut: 7, want: Record{Type: 23, Version: 0xFEFD, Epoch: 1, Sequence: 7, Length: 9, Explicit: true}},
 		"longer than there is":   {datagram: "\x17\xFE\xFD\x00\x01\x00\x00\x00\x00\x00\x07\x00\x09ab", fails: true},
 		"of TLS":                 {datagram: "\x17\x03\x03\x00\x01\x00\x00\x00\x00\x00\x07\x00\x02ab", fails: true},
@@ -39,7 +39,7 @@ func TestRecordsOfEveryForm(t *testing.T) {
 			t.Errorf("%s: body %q", name, got.Body)
 		}
 		got.Body, got.Offset = nil, 0
-		if got.Type != tc.want.Type || got.Version != tc.want.Version || got.Epoch != tc.want.Epoch || got.Sequence != tc.want.Sequence ||
+		if got.Type != tc.want.Type || got.Version != tc.want.Version || got.Epoch != tc.want.Epoch || got.Sequence != tc.want.Sequence || got.Wide != tc.want.Wide ||
 			got.Length != tc.want.Length || got.Explicit != tc.want.Explicit {
 			t.Errorf("%s: %+v, want %+v", name, got, tc.want)
 		}

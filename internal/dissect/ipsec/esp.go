@@ -49,6 +49,47 @@ func ParseESP(packet []byte, length int) (ESP, error) {
 	return p, nil
 }
 
+// Nonce is where most ciphers send one, the first bytes behind the header.
+func (p ESP) Nonce() []byte { return p.body[:min(iv, len(p.body))] }
+
+// Body is all behind the header.
+func (p ESP) Body() []byte { return p.body }
+
+// icvs are the lengths that an ICV has, the most usual first.
+var icvs = [...]int{12, 16, 24, 32, 0, 8}
+
+// Trailers are the next headers that a packet names if nothing encrypts it, by
+// what its ICV may be; 0 where its padding does not fit. No packet that counts
+// carries the extension header 0.
+type Trailers [len(icvs)]byte
+
+// Trailers reads the end of a packet, if it was captured. Of an encrypted packet
+// one in 40 has any.
+func (p ESP) Trailers() (all Trailers) {
+	if len(p.body) < p.length {
+		return all
+	}
+	for i, icv := range icvs {
+		if _, next, ok := untrailed(p.body, icv); ok {
+			all[i] = next
+		}
+	}
+	return all
+}
+
+// Common are those that two packets share.
+func (t Trailers) Common(other Trailers) Trailers {
+	for i := range t {
+		if t[i] != other[i] {
+			t[i] = 0
+		}
+	}
+	return t
+}
+
+// Any reports whether there is one.
+func (t Trailers) Any() bool { return t != Trailers{} }
+
 // Inner is what stands in clear inside an ESP packet.
 type Inner struct {
 	// Bytes from the inner header on.
@@ -84,7 +125,7 @@ func (p ESP) Clear() (Inner, bool) {
 		if len(p.body) < p.length {
 			continue
 		}
-		for _, icv := range []int{12, 16, 24, 32, 0, 8} {
+		for _, icv := range icvs {
 			payload, next, ok := untrailed(inner, icv)
 			if !ok {
 				continue

@@ -11,6 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/yaml"
+
+	"github.com/sealmesh/sealmesh/internal/report"
 )
 
 // format is how a command prints what it found.
@@ -99,17 +101,7 @@ func orDash(s string) string {
 }
 
 // size is bytes as a person reads them.
-func size(n uint64) string {
-	const units = "KMGTPE"
-	if n < 1000 {
-		return fmt.Sprintf("%d B", n)
-	}
-	f, i := float64(n)/1000, 0
-	for f >= 999.95 && i < len(units)-1 {
-		f, i = f/1000, i+1
-	}
-	return fmt.Sprintf("%.1f %cB", f, units[i])
-}
+func size(n uint64) string { return report.Size(n) }
 
 // expiry is when something ends, seen from now.
 func expiry(end, now time.Time) string {

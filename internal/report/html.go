@@ -23,7 +23,7 @@ var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 	"clean":     clean,
 	"count":     count[int],
 	"count64":   count[int64],
-	"size":      size,
+	"size":      Size[int64],
 	"sum":       func(b [2]int64) int64 { return b[0] + b[1] },
 	"flows":     countFlows,
 	"moment":    moment,

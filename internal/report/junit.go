@@ -173,7 +173,7 @@ func evidenceTail(e *Edge) string {
 
 // edgeText says of an edge what the table says of it.
 func edgeText(e *Edge) string {
-	lines := []string{fmt.Sprintf("%s, %s", countFlows(e.Flows), size(e.Bytes[0]+e.Bytes[1]))}
+	lines := []string{fmt.Sprintf("%s, %s", countFlows(e.Flows), Size(e.Bytes[0]+e.Bytes[1]))}
 	line := func(what, text string) {
 		if text != "" {
 			lines = append(lines, what+": "+text)

@@ -75,7 +75,7 @@ func (p *page) layout(edges []*Edge) (columns []*column, detailed bool) {
 	cipher := &column{title: "CIPHER", cell: func(e *Edge) string { return cmp.Or(cipherName(e.Cipher), "-") }}
 	group := &column{title: "GROUP", cell: func(e *Edge) string { return cmp.Or(e.Group, "-") }}
 	flows := &column{title: "FLOWS", cell: func(e *Edge) string { return count(e.Flows) }, right: true}
-	bytes := &column{title: "BYTES", cell: func(e *Edge) string { return size(e.Bytes[0] + e.Bytes[1]) }, right: true}
+	bytes := &column{title: "BYTES", cell: func(e *Edge) string { return Size(e.Bytes[0] + e.Bytes[1]) }, right: true}
 	columns = []*column{client, server, sealed, cipher, group, flows, bytes}
 	if !slices.ContainsFunc(edges, func(e *Edge) bool { return e.Cipher != "" || e.Group != "" }) {
 		columns = []*column{client, server, sealed, flows, bytes}

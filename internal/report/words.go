@@ -158,8 +158,8 @@ func countOf(n int, word string) string { return count(n) + " " + plural(n, word
 // countFlows is a number of flows.
 func countFlows(n int) string { return countOf(n, "flow") }
 
-// size is bytes as a person reads them.
-func size(n int64) string {
+// Size is bytes as a person reads them.
+func Size[N int64 | uint64](n N) string {
 	const units = "KMGTPE"
 	if n < 1000 {
 		return fmt.Sprintf("%d B", n)

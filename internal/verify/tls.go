@@ -146,13 +146,34 @@ func (t *tlsTalk) judgeSeen() error {
 	if t.leaks(sealedC, sealedS, least) {
 		return nil
 	}
-	if suite.Encrypts && (!looksSealed(sealedC, sampled) || !looksSealed(sealedS, sampled)) {
-		return errors.New("the records that should be sealed do not look random")
+	if suite.Encrypts {
+		if err := t.shown(sealedC, sealedS); err != nil || t.found.Verdict != "" {
+			return err
+		}
 	}
 	worth(t.found, TLS, suite, t.answer.Version)
 	t.weaken()
 	t.note()
 	return nil
+}
+
+// shown says why records that a handshake sealed are not shown to be, or nil; or
+// finds it.
+func (t *tlsTalk) shown(client, server []tlswire.Record) error {
+	if !looksSealed(client, sampled) || !looksSealed(server, sampled) {
+		return errors.New("the records that should be sealed do not look random")
+	}
+	is13 := tlswire.Is13(t.answer.Version)
+	for _, s := range []*tlsSide{t.client, t.server} {
+		if evidence := s.finishedInClear(); evidence != nil && !is13 {
+			t.found.Verdict, t.found.Protocol, t.found.Evidence = Plaintext, "tls", evidence
+			return nil
+		}
+	}
+	if err := headsSealed(client, !is13, leadBits); err != nil {
+		return err
+	}
+	return headsSealed(server, !is13, leadBits)
 }
 
 // leaks looks for readable bytes in sealed records.

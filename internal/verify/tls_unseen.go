@@ -20,6 +20,8 @@ const (
 	leastUnseen = 17
 	// unseenRun is how many readable bytes deny it.
 	unseenRun = 24
+	// macOnly is a record that is full, with an SHA-1 MAC and nothing else.
+	macOnly = 1<<14 + 20
 	// leastLead is how much of a record's end can be asked to look random.
 	leastLead = 64
 )
@@ -45,6 +47,9 @@ func (t *tlsTalk) judgeUnseen() error {
 	}
 	version := slices.Concat(wholeC, wholeS)[0].Version
 	for _, r := range slices.Concat(c.records, s.records) {
+		if r.Length == macOnly {
+			return fmt.Errorf("a record of %d bytes, as without a cipher or with RC4", r.Length)
+		}
 		if r.Version != version {
 			return errors.New("records of several versions")
 		}
@@ -57,6 +62,12 @@ func (t *tlsTalk) judgeUnseen() error {
 		if !looksSealed(records, sampledUnseen) || !unrelated(records) {
 			return errors.New("the records do not look random")
 		}
+	}
+	if err := headsSealed(slices.Concat(c.records, s.records), true, leadBitsUnseen); err != nil {
+		return err
+	}
+	if !noncesSealed(c.records) || !noncesSealed(s.records) {
+		return errors.New("what begins the records neither counts nor looks random")
 	}
 	if few {
 		return errFewRecords
@@ -272,5 +283,8 @@ func (t *tlsTalk) aloneIsSealed(s *tlsSide, sealed []tlswire.Record, encrypts bo
 	if encrypts && !looksSealed(sealed, sampledUnseen) {
 		return errors.New("the records that should be sealed do not look random")
 	}
-	return nil
+	if !encrypts {
+		return nil
+	}
+	return headsSealed(sealed, true, leadBits)
 }

@@ -187,6 +187,48 @@ func Prefix(b []byte) Segment {
 // hopeless is so far from a text that no end can make up for it.
 const hopeless = -256
 
+// leads are the shares of the lengths that Lead looks at, short ones first.
+var leads = [...]float32{0.3, 0.2, 0.15, 0.1, 0.1, 0.05, 0.05, 0.05}
+
+// Lead is the bits, which may be less than none, for b beginning with a text of a few
+// characters, behind which comes anything. It is a mean over the models and the
+// lengths, each of which has the mean 1 over random bytes: so those of independent
+// bodies add up, and reach b bits with a chance of at most 2^-b.
+func Lead(b []byte) float64 {
+	sum, shares := float32(0), float32(0)
+	for n := range min(len(b), len(leads)) {
+		shares += leads[n]
+	}
+	for i := range ratios {
+		product := float32(1)
+		for n := 0; n < len(b) && n < len(leads) && product > 0; n++ {
+			product *= ratios[i][b[n]]
+			sum += leads[n] * product
+		}
+	}
+	if shares == 0 {
+		return 0
+	}
+	const none = 0.5 // for there being no text
+	return math.Log2(none + (1-none)*float64(sum/shares)/float64(len(ratios)))
+}
+
+// ratios are the models, not as logarithms.
+var ratios = makeRatios()
+
+func makeRatios() []model {
+	all := makeModels()
+	for i := range all {
+		for c, bits := range all[i] {
+			all[i][c] = 0
+			if bits > impossible {
+				all[i][c] = float32(math.Exp2(float64(bits)))
+			}
+		}
+	}
+	return all
+}
+
 // Whole is the bits for all of b being a text, in ASCII or UTF-8, or 0 if it is
 // none. A character may be cut off at the end.
 func Whole(b []byte) float64 {

@@ -106,8 +106,12 @@ func TestAnUpgradeRefusesNoConnectionAndCutsNone(t *testing.T) {
 	}
 	second := s.sealed("web", first.PID)
 	s.until("the old proxy takes no more", func() bool {
-		_, greeting, err := s.call(s.web, s.out())
-		return err == nil && strings.HasPrefix(greeting, serves2)
+		conn, greeting, err := s.call(s.web, s.out())
+		if err != nil {
+			return false
+		}
+		conn.Close() // the old one would wait for it
+		return strings.HasPrefix(greeting, serves2)
 	})
 	if !alive(first.PID) {
 		t.Error("the old proxy ended with a connection open")

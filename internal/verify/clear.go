@@ -28,7 +28,12 @@ func judgeClear(f *capture.Flow, _ Knowledge, found *Finding) bool {
 		}
 		return false
 	}
-	if m, ok := clear.Recognize(&t.Talk); ok {
+	m, ok := clear.Recognize(&t.Talk)
+	if ok && m.Protocol == "stun" && t.left != "" { // it only finds the way
+		found.Reason = "beside a part of " + t.left + " there is STUN in clear"
+		return false
+	}
+	if ok {
 		found.Verdict, found.Protocol = Plaintext, m.Protocol
 		found.Evidence = t.quote(m.FromServer, m.Part, m.Offset, m.Length)
 		return true

@@ -108,6 +108,19 @@ func TestDataBeforeAnyKeyIsPlaintext(t *testing.T) {
 	}
 }
 
+// TestSTUNBesideDTLSIsNotPlaintext: it finds the way for what is sealed.
+func TestSTUNBesideDTLSIsNotPlaintext(t *testing.T) {
+	noise := fixedNoise(1000)
+	stun := func(i int) []byte { return append([]byte("\x00\x01\x00\x00\x21\x12\xa4\x42"), noise[20*i:20*i+12]...) }
+	all := [][]byte{stun(0), stun(1), stun(2), stun(3)}
+	for i := range 6 {
+		all = append(all, sealedDatagram(byte(i/2+1), noise[100*i:100*i+80]))
+	}
+	if found := Judge(datagramsInTurn(all...), Knowledge{}); found.Verdict != Unknown {
+		t.Errorf("%s %s", found.Verdict, found.Protocol)
+	}
+}
+
 // TestTextIsNeverSealed: whatever is said in text, over either transport, in any
 // pieces, none of it is taken for an encryption.
 func TestTextIsNeverSealed(t *testing.T) {

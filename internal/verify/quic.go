@@ -221,7 +221,7 @@ func (r *quicReading) short(p quicPacket) bool {
 		for _, id := range slices.Concat(c.ids[to], c.learnedBy(to)) {
 			if body, ok := bytes.CutPrefix(p.Sealed, id); ok {
 				c.sealed[from]++
-				r.sealed = append(r.sealed, body)
+				r.sealed = append(r.sealed, batch(body, id)...)
 				return true
 			}
 		}
@@ -234,6 +234,20 @@ func (r *quicReading) short(p quicPacket) bool {
 		}
 	}
 	return false
+}
+
+// batch takes packets apart that the network card was to cut, or put together:
+// each begins with a byte and the same ID.
+func batch(body, id []byte) (all [][]byte) {
+	const long = 8 // enough not to occur by chance
+	for len(id) >= long {
+		at := bytes.Index(body, id)
+		if at < 1+quicTag {
+			break
+		}
+		all, body = append(all, body[:at-1]), body[at+len(id):]
+	}
+	return append(all, body)
 }
 
 // quicConn is one connection. Roles are 0, the client, and 1, the server.

@@ -179,3 +179,15 @@ func TestNothingElseIsCalledQUIC(t *testing.T) {
 		})
 	}
 }
+
+func TestABatchOfQUICIsTakenApart(t *testing.T) {
+	id := []byte("an id of it")
+	body := func(n int) string { return strings.Repeat("\x91", n) }
+	all := batch([]byte(body(60)+"\x43"+string(id)+body(60)+"\x41"+string(id)+body(30)), id)
+	if len(all) != 3 || len(all[0]) != 60 || len(all[1]) != 60 || len(all[2]) != 30 {
+		t.Errorf("%d packets", len(all))
+	}
+	if all := batch([]byte(body(60)+"\x43abc"+body(60)), []byte("abc")); len(all) != 1 {
+		t.Errorf("%d packets by an ID that may occur by chance", len(all))
+	}
+}

@@ -30,16 +30,18 @@ func judgeWireGuard(f *capture.Flow, knows Knowledge, found *Finding) bool {
 	w := wgReading{info: &WireGuardInfo{Handshake: "unseen"}, sessions: map[wgSession]*counter{}}
 	for side, d := range []*capture.Direction{&f.ToServer, &f.ToClient} {
 		for c := range datagrams(d) {
-			m, err := wireguard.Parse(c.Data, len(c.Data)+c.Cut)
+			messages, err := wireguard.Split(c.Data, len(c.Data)+c.Cut)
 			if err != nil {
 				if len(w.sealed) > 0 {
 					found.Reason = fmt.Sprintf("begins like WireGuard, but packet %d is not: %v", c.Packet(0), err)
 				}
 				return false
 			}
-			if err := w.read(side, m, knows); err != nil {
-				found.Reason = "looks like WireGuard, but " + err.Error()
-				return false
+			for _, m := range messages {
+				if err := w.read(side, m, knows); err != nil {
+					found.Reason = "looks like WireGuard, but " + err.Error()
+					return false
+				}
 			}
 		}
 	}
@@ -124,8 +126,11 @@ func (w *wgReading) shown(oneWay bool) error {
 		enough++
 	}
 	several := false
-	for _, c := range w.sessions {
+	for to, c := range w.sessions {
+		other := w.sessions[wgSession{1 - to.side, to.index}]
 		switch {
+		case w.info.Handshake != "seen" && other != nil:
+			return errors.New("both ends are called by the same index")
 		case !c.rises():
 			return errors.New("the counter of its messages does not rise")
 		case len(c.seen) >= enough && c.bytes >= wgBytes:

@@ -234,3 +234,32 @@ func TestWireGuardIsRead(t *testing.T) {
 		})
 	}
 }
+
+// TestWireGuardWithoutItsHandshake: what is drawn looks like packets that are
+// sealed; the numbers before it have to tell.
+func TestWireGuardWithoutItsHandshake(t *testing.T) {
+	noise := fixedNoise(9000)
+	message := func(index, counter byte, size int) []byte {
+		at := (int(index)*40 + int(counter)) * 80
+		return append([]byte{4, 0, 0, 0, index, 2, 3, 4, counter, 0, 0, 0, 0, 0, 0, 0}, noise[at:at+size]...)
+	}
+	var ordinary, batches, same []sent
+	for i := range byte(8) {
+		ordinary = append(ordinary, sent{i%2 == 1, message(i%2, i, 64)})
+		batches = append(batches, sent{i%2 == 1, append(append(message(i%2, 4*i, 64), message(i%2, 4*i+1, 64)...), message(i%2, 4*i+2, 32)...)})
+		same = append(same, sent{i%2 == 1, message(0, i, 64)})
+	}
+	for name, tc := range map[string]struct {
+		all  []sent
+		want Verdict
+	}{
+		"in turn":                         {ordinary, WireGuard},
+		"in batches":                      {batches, WireGuard},
+		"one index for both directions":   {same, Unknown},
+		"in batches, with others between": {append(batches[:4:4], ordinary[7], sent{false, []byte{9, 0, 0, 0}}), Unknown},
+	} {
+		if found := judgeSent(capture.UDP, tc.all); found.Verdict != tc.want {
+			t.Errorf("%s: %s, %s", name, found.Verdict, found.Reason)
+		}
+	}
+}

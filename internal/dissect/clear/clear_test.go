@@ -60,6 +60,10 @@ var sealedSamples = map[string]sample{
 	"ESP":                 {client: []string{x("c0ffee01 00000001") + noise(100), x("c0ffee01 00000002") + noise(100), x("c0ffee01 00000003") + noise(100)}, datagrams: true},
 	"DTLS 1.2 data":       {client: []string{x("17 fefd 0001000000000001 0040") + noise(64)}, server: []string{x("17 fefd 0001000000000001 0040") + noise(64)}, datagrams: true},
 	"QUIC":                {client: []string{x("c3 00000001 08") + noise(8) + x("08") + noise(8) + x("00 4480") + noise(1152)}, server: []string{x("43") + noise(100)}, datagrams: true},
+	"SRTP, an extension":  {client: srtpSample("90", "bede0001 10ff0000", ""), datagrams: true},
+	"SRTP, two sources":   {client: srtpSample("82", "11111111 22222222", ""), datagrams: true},
+	"SRTP, a key's name":  {client: srtpSample("80", "", "00000001"), datagrams: true},
+	"SRTP, with SRTCP":    {client: append(srtpSample("80", "", ""), x("81 c9 0007 cafebabe")+noise(24)+x("80000001")+noise(10)), datagrams: true},
 	"SRTP":                {client: []string{x("80 60 0101 00000000 cafebabe") + noise(160), x("80 60 0102 000000a0 cafebabe") + noise(160), x("80 60 0103 00000140 cafebabe") + noise(160), x("80 60 0104 000001e0 cafebabe") + noise(160)}, datagrams: true},
 	"SNMPv3 with privacy": {client: []string{x("30 81 80 02 01 03 30 11 02 04 12345678 02 03 00ffe3 04 01 07 02 01 03 04 30") + noise(48) + x("04 32") + noise(50)}, datagrams: true},
 	"SMB 3": {client: []string{x("00 000024 fe 'SMB' 4000 0000 00000000 0000 0100") + varied(20), x("00 000040 fd 'SMB'") + noise(60)},
@@ -258,4 +262,24 @@ func FuzzRecognize(f *testing.F) {
 			Compressed(c)
 		}
 	})
+}
+
+// srtpSample is a call: what stands behind the header of each packet, and behind
+// its authentication tag.
+func srtpSample(first, head, end string) (all []string) {
+	for i := range 6 {
+		all = append(all, x(first+" 60 01 ")+string(rune('0'+i))+x("00000000 cafebabe "+head)+noise(90)+x(end))
+	}
+	return all
+}
+
+// TestRTPOfACodecIsInClear: all but the first byte of each payload looks random.
+func TestRTPOfACodecIsInClear(t *testing.T) {
+	s := sample{datagrams: true}
+	for i := range 16 {
+		s.client = append(s.client, x("80 60 01 ")+string(rune('0'+i))+x("00000000 cafebabe 78")+noise(90))
+	}
+	if m, ok := Recognize(s.talk()); !ok || m.Protocol != "rtp" {
+		t.Errorf("%+v", m)
+	}
 }

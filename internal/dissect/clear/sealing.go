@@ -36,7 +36,7 @@ func sealingDatagrams(t *Talk) string {
 			}
 		}
 	}
-	if payload := rtpPayload(t); payload != nil && random.Plausible(payload) {
+	if bodies := rtpBodies(t); bodies != nil && rtpSealed(bodies) {
 		return "RTP, whose headers do not tell whether its payload is encrypted (SRTP)"
 	}
 	return ""
@@ -204,37 +204,69 @@ func snmpFlags(b []byte) int {
 	return flags
 }
 
-// rtpPayload joins the payloads of RTP (RFC 3550, section 5.1): one source, and
-// sequence numbers that rise, in at least four datagrams of a direction.
-func rtpPayload(t *Talk) []byte {
-	var payload []byte
+// rtpBodies are the payloads of RTP (RFC 3550, section 5.1): one source, and
+// sequence numbers that rise, in at least four datagrams of a direction. RTCP may
+// stand between them (RFC 5761). What SRTP adds behind a payload is left out.
+func rtpBodies(t *Talk) [][]byte {
+	var bodies [][]byte
 	for _, side := range t.sides() {
 		if len(side.Parts) < 4 {
 			continue
 		}
 		var source, sequence uint32
-		joined := payload
-		for i, p := range side.Parts {
+		n := 0
+		for _, p := range side.Parts {
 			b := p.Data
-			if len(b) < 13 || b[0]>>6 != 2 {
+			if len(b) < 12 || b[0]>>6 != 2 {
 				return nil
 			}
-			s, n := uint32At(b, 8), uint32At(b, 0)&0xffff
-			if i > 0 && (s != source || (n-sequence)&0xffff == 0 || (n-sequence)&0xffff > 64) {
+			if b[1] >= 192 && b[1] < 224 { // RTCP
+				continue
+			}
+			from, number := uint32At(b, 8), uint32At(b, 0)&0xffff
+			if step := (number - sequence) & 0xffff; n > 0 && (from != source || step == 0 || step > 64) {
 				return nil
 			}
-			source, sequence = s, n
-			joined = append(joined, b[12:]...)
+			source, sequence = from, number
+			bodies = append(bodies, rtpBody(p))
+			n++
 		}
-		payload = joined
+		if n < 4 {
+			return nil
+		}
 	}
-	return payload
+	return bodies
+}
+
+// rtpBody is what SRTP encrypts (RFC 3711, section 3.1): all behind the list of
+// sources and the extension, but for an authentication tag and the name of a key,
+// if there are any.
+func rtpBody(p Part) []byte {
+	const fixed, tag, key = 12, 10, 4
+	b := p.Data
+	at := fixed + 4*int(b[0]&15)
+	if b[0]&0x10 != 0 {
+		at += 4 + 4*int(uint32At(b, at)&0xffff)
+	}
+	end := len(b)
+	if !p.Cut {
+		end -= tag + key
+	}
+	if at >= end {
+		return nil
+	}
+	return b[at:end]
+}
+
+// rtpSealed reports payloads that could be encrypted.
+func rtpSealed(bodies [][]byte) bool {
+	return random.Plausible(slices.Concat(bodies...)) && random.Unrelated(bodies)
 }
 
 // isRTP reports RTP whose payload is not random, so not encrypted.
 func isRTP(t *Talk) bool {
-	payload := rtpPayload(t)
-	return len(payload) >= 64 && !random.Plausible(payload)
+	bodies := rtpBodies(t)
+	return len(slices.Concat(bodies...)) >= 64 && !rtpSealed(bodies)
 }
 
 // Framing names a protocol that encrypts, or that helps one to, by the head of a

@@ -98,6 +98,48 @@ func Parse(datagram []byte, length int) (Message, error) {
 	return m, nil
 }
 
+// batchGap is how many messages may be missing inside of a batch.
+const batchGap = 1 << 10
+
+// Split reads a datagram that may be a batch of data messages, as a capture has it
+// of a machine whose kernel leaves it to the network card to cut them apart, or put
+// them together: all are equally long but the last, go to one receiver, and count.
+func Split(datagram []byte, length int) ([]Message, error) {
+	first, err := Parse(datagram, length)
+	if err != nil || first.Type != Data {
+		return []Message{first}, err
+	}
+	var all []Message
+	for size := batched(datagram); size > 0 && len(datagram) > size; length -= size {
+		m, err := Parse(datagram[:size], size)
+		if err != nil || m.Receiver != first.Receiver {
+			return []Message{first}, nil //nolint:nilerr // it is one message
+		}
+		all, datagram = append(all, m), datagram[size:]
+		if len(datagram) < DataHeader {
+			return all, nil
+		}
+	}
+	last, err := Parse(datagram, length)
+	if err != nil || last.Receiver != first.Receiver {
+		return []Message{first}, nil //nolint:nilerr // as above
+	}
+	return append(all, last), nil
+}
+
+// batched is how long the messages of a batch are, or 0 if there is but one.
+func batched(b []byte) int {
+	const number = 8 // where the counter is
+	for at := DataHeader + Tag; at+DataHeader <= len(b); at += padding {
+		next := b[at:]
+		if string(next[:number]) == string(b[:number]) &&
+			binary.LittleEndian.Uint64(next[number:])-binary.LittleEndian.Uint64(b[number:])-1 < batchGap {
+			return at
+		}
+	}
+	return 0
+}
+
 // shape is where the sealed part of a type begins, and whether a message of it
 // can be of this length.
 func (t Type) shape(length int) (header int, fits bool) {

@@ -3,6 +3,7 @@ package wireguard
 import (
 	"bytes"
 	"encoding/hex"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -42,6 +43,36 @@ func TestARealInitiationIsAddressedToItsReceiver(t *testing.T) {
 	}
 	if m, err := Parse(b[:100], len(b)); err != nil || m.AddressedTo([32]byte(unhex(t, receiver))) {
 		t.Errorf("cut off: %v, or addressed to somebody", err)
+	}
+}
+
+// TestABatchIsTakenApart: what a kernel hands to the network card in one piece.
+func TestABatchIsTakenApart(t *testing.T) {
+	message := func(counter byte, body string) string {
+		return "\x04\x00\x00\x00\x01\x02\x03\x04" + string(rune(counter)) + strings.Repeat("\x00", 7) + body
+	}
+	long, short := strings.Repeat("a packet that is", 4), strings.Repeat("b", 32)
+	for name, tc := range map[string]struct {
+		datagram string
+		cut      int
+		sealed   []int
+	}{
+		"one":               {message(7, long), 0, []int{64}},
+		"three":             {message(7, long) + message(8, long) + message(9, short), 0, []int{64, 64, 32}},
+		"one was lost":      {message(7, long) + message(9, long), 0, []int{64, 64}},
+		"cut in the last":   {message(7, long) + message(8, long[:8]), 56, []int{64, 8}},
+		"cut in its header": {message(7, long) + message(8, long) + message(9, "")[:8], 72, []int{64, 64}},
+		"the same again":    {message(7, long) + message(7, long), 0, []int{144}},
+		"of two lengths":    {message(7, short) + message(8, long), 0, []int{112}},
+	} {
+		all, err := Split([]byte(tc.datagram), len(tc.datagram)+tc.cut)
+		var sealed []int
+		for _, m := range all {
+			sealed = append(sealed, len(m.Sealed))
+		}
+		if err != nil || !slices.Equal(sealed, tc.sealed) {
+			t.Errorf("%s: %d, %v", name, sealed, err)
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/sealmesh/sealmesh/internal/ports"
+	"github.com/sealmesh/sealmesh/internal/proxy"
 	"github.com/sealmesh/sealmesh/test/lab"
 )
 
@@ -74,10 +75,15 @@ func TestConnectionsMatchTheWire(t *testing.T) {
 	reports := map[string]*lab.Workload{"outbound": m.Sender, "inbound": m.Receiver}
 	lanes := map[string]string{}
 	for direction, w := range reports {
-		r := connections(t, w)
-		if len(r.Connections) != 1 || len(r.Lanes) != 1 {
-			t.Fatalf("%s lists %d connections and %d lanes", w.Name, len(r.Connections), len(r.Lanes))
-		}
+		var r proxy.Report
+		// Bytes are counted once they are on their way, which the client may see first.
+		eventually(t, w.Name+" has counted both ways", func() bool {
+			r = connections(t, w)
+			if len(r.Connections) != 1 || len(r.Lanes) != 1 {
+				t.Fatalf("%s lists %d connections and %d lanes", w.Name, len(r.Connections), len(r.Lanes))
+			}
+			return r.Connections[0].Sent > 0 && r.Connections[0].Received > 0
+		})
 		conn, lane := r.Connections[0], r.Lanes[0]
 		if string(conn.Direction) != direction || conn.Seal != "mtls" || conn.Sent != 4 || conn.Received != 4 || conn.Lane != lane.HelloRandom {
 			t.Errorf("%s says of the connection: %+v", w.Name, conn)

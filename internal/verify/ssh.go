@@ -23,6 +23,9 @@ func judgeSSH(f *capture.Flow, _ Knowledge, found *Finding) bool {
 			return false
 		}
 	}
+	if said := f.ToServer.Start(); len(said) > 0 && !bytes.HasPrefix(said, []byte("SSH-")) {
+		return false // a server may say something before its banner, a client may not
+	}
 	client, server := &r.sides[0], &r.sides[1]
 	if client.banner.Protocol == "" && server.banner.Protocol == "" {
 		return false

@@ -28,6 +28,9 @@ func judgeTLS(f *capture.Flow, knows Knowledge, found *Finding) bool {
 	if up := findUpgrade(f); up != nil {
 		return judgeUpgrade(f, knows, found, up)
 	}
+	if judgeTunnel(f, knows, found) {
+		return true
+	}
 	if cut := cutUpgrade(f); cut != "" {
 		found.Verdict, found.Reason = Unknown, "what follows "+cut+" was not captured whole"
 		return true

@@ -126,9 +126,18 @@ func amqpUpgrade(client, server []byte) *upgrade {
 	return up
 }
 
-// socksUpgrade reads SOCKS 4 and 5 (RFC 1928), whose passwords are in clear
-// (RFC 1929).
+// socksUpgrade reads SOCKS before TLS.
 func socksUpgrade(client, server []byte) *upgrade {
+	up := socks(client, server)
+	if up == nil || !up.follows(client, server) {
+		return nil
+	}
+	return up
+}
+
+// socks reads SOCKS 4 and 5 (RFC 1928), whose passwords are in clear (RFC 1929),
+// where the server lets the client through.
+func socks(client, server []byte) *upgrade {
 	if len(client) < 2 || len(server) < 2 {
 		return nil
 	}
@@ -152,10 +161,10 @@ func socksUpgrade(client, server []byte) *upgrade {
 	}
 	to, ok1 := socksAddress(client, up.at[0])
 	from, ok2 := socksAddress(server, up.at[1])
-	up.at = [2]int{to, from}
-	if !ok1 || !ok2 || !up.follows(client, server) {
+	if !ok1 || !ok2 || server[up.at[1]+1] != 0 {
 		return nil
 	}
+	up.at = [2]int{to, from}
 	return up
 }
 
@@ -182,7 +191,7 @@ func socksAddress(b []byte, at int) (end int, ok bool) {
 // socks4 reads a request with a user's name, and behind 0.0.0.x one of a host.
 func socks4(client, server []byte) *upgrade {
 	const fixed, granted = 8, 90
-	if len(client) < fixed+1 || len(server) < fixed || server[1] != granted {
+	if len(client) < fixed+1 || client[1] != 1 && client[1] != 2 || len(server) < fixed || server[0] != 0 || server[1] != granted {
 		return nil
 	}
 	end := bytes.IndexByte(client[fixed:], 0)
@@ -196,9 +205,6 @@ func socks4(client, server []byte) *upgrade {
 			return nil
 		}
 		up.at[0] += host + 1
-	}
-	if !up.follows(client, server) {
-		return nil
 	}
 	return up
 }

@@ -21,6 +21,8 @@ const (
 	headsRead      = 64
 	leadBits       = 24
 	leadBitsUnseen = 10
+	// headSampled is how much of each is asked to look random.
+	headSampled = 64
 )
 
 // headsSealed says what the records of a side begin with that no cipher puts there,
@@ -41,6 +43,9 @@ func headsSealed(records []tlswire.Record, skip bool, least float64) error {
 		}
 		if r.Whole && len(body) > 0 {
 			bodies = append(bodies, body)
+		}
+		if len(body) >= nonceBytes && !even(body[nonceBytes:min(len(body), nonceBytes+headSampled)]) {
+			return errNotRandom
 		}
 		if i > 0 && counts(records[i-1].Body, r.Body) {
 			continue // a nonce that counts is drawn once

@@ -118,6 +118,8 @@ func TestASealThatWasLiftedIsNone(t *testing.T) {
 		{"messages before a MAC", false, again + many("+PONG\r\n", 20), Unknown, "readable"},
 		{"gzip", true, many("\x1f\x8b\x08\x00\x00\x00\x00\x00", 300), Unknown, "gzip"},
 		{"JPEG", true, many("\xff\xd8\xff\xe0", 300), Unknown, "JPEG"},
+		{"zeros", true, records(tlswire.TypeApplicationData, strings.Repeat("\x00", 64)), Unknown, "random"},
+		{"UTF-16", false, records(tlswire.TypeApplicationData, n.bytes(8)+wideText("a word, and what it means")), Unknown, "random"},
 		{"protobuf", true, many("\x08\x96\x01\x12\x20", 32), Unknown, "same from one to the next"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -135,5 +137,18 @@ func TestASealThatWasLiftedIsNone(t *testing.T) {
 				t.Errorf("%s: %q, want %s: %q", found.Verdict, said, tc.want, tc.reasonOrText)
 			}
 		})
+	}
+}
+
+// TestAFinishedInClearIsPlaintext: also where the hellos were not captured.
+func TestAFinishedInClearIsPlaintext(t *testing.T) {
+	n := newNoise(4)
+	side := func(message string) []byte {
+		return []byte(records(tlswire.TypeChangeCipherSpec, "\x01") + records(tlswire.TypeHandshake, "\x14\x00\x00\x0c"+n.bytes(12+20)) +
+			records(tlswire.TypeApplicationData, message+n.bytes(20), message+n.bytes(20)))
+	}
+	found := Judge(lateFlow(side("PING\r\n"), side("+PONG\r\n")), Knowledge{})
+	if found.Verdict != Plaintext || found.Protocol != "tls" || !strings.HasPrefix(found.Evidence.Text, `\x14\x00\x00\f`) {
+		t.Errorf("%+v", found)
 	}
 }

@@ -70,10 +70,13 @@ func legibleIn(d *capture.Direction, records []tlswire.Record, least int, from s
 	return nil
 }
 
-// textInRecords finds application data in records that nothing has sealed: a long
-// run of readable bytes, or nothing but text in all of them.
+// textInRecords finds what nothing has sealed in records: a Finished, a long run of
+// readable bytes, or nothing but text in all application data.
 func (t *tlsTalk) textInRecords() *Evidence {
 	for _, s := range []*tlsSide{t.client, t.server} {
+		if evidence := s.finishedInClear(); evidence != nil {
+			return evidence
+		}
 		var data []tlswire.Record
 		length, text := 0, true
 		for _, r := range s.records {

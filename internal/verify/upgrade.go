@@ -11,7 +11,7 @@ import (
 //
 //	greeting, capabilities, STARTTLS   smtp imap pop3 xmpp ftp irc nntp sieve mysql
 //	a constant request, an answer      postgresql ldap amqp
-//	where to, and from where           proxy http-connect socks4 socks5 rdp tds
+//	where to, and from where           proxy http-connect socks4 socks5 rdp vnc tds
 //
 // What the first kind says in clear is plaintext, whatever follows. The others
 // say nothing of what is carried, unless there is a name or a password in them.
@@ -35,7 +35,7 @@ type upgrade struct {
 
 // upgrades are the protocols, in the order in which they are tried.
 var upgrades = []func(client, server []byte) *upgrade{
-	postgresUpgrade, mysqlUpgrade, ldapUpgrade, amqpUpgrade, socksUpgrade, rdpUpgrade, tdsUpgrade, textUpgrade,
+	postgresUpgrade, mysqlUpgrade, ldapUpgrade, amqpUpgrade, socksUpgrade, rdpUpgrade, vncUpgrade, tdsUpgrade, textUpgrade,
 }
 
 // findUpgrade finds what stands before TLS, or nil if nothing does or no TLS

@@ -233,6 +233,33 @@ func tpkt(b []byte, code byte) (length int, ok bool) {
 	return length, length >= 11 && length <= len(b)
 }
 
+// vncUpgrade reads the versions and the security type of VNC: TLS, or VeNCrypt, which
+// agrees on more before it (rfbproto, sections 7.1.1, 7.2.3 and 7.2.5).
+func vncUpgrade(client, server []byte) *upgrade {
+	const version, withTLS, veNCrypt = 12, 18, 19
+	prefix := []byte("RFB 00")
+	if !bytes.HasPrefix(client, prefix) || !bytes.HasPrefix(server, prefix) || len(client) <= version || len(server) <= version {
+		return nil
+	}
+	up := &upgrade{from: "vnc", at: [2]int{version + 1, version + 1 + int(server[version])}, tells: fromClient}
+	switch client[version] {
+	case withTLS:
+	case veNCrypt: // versions of two bytes, a number of types of four, and whether it is agreed to
+		list := up.at[1] + 3
+		if len(server) <= list {
+			return nil
+		}
+		up.at[0] += 2 + 4
+		up.at[1] = list + 1 + 4*int(server[list]) + 1
+	default:
+		return nil
+	}
+	if !up.follows(client, server) {
+		return nil
+	}
+	return up
+}
+
 // tdsUpgrade reads the pre-login of SQL Server: the handshake of TLS is inside
 // its packets, and the records that follow are not (MS-TDS, section 2.2.6.5).
 func tdsUpgrade(client, server []byte) *upgrade {

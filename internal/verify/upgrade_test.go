@@ -63,6 +63,8 @@ func TestWhatStandsBeforeTLSIsJudged(t *testing.T) {
 		{"SOCKS 4", "\x04\x01\x01\xBB\x0A\x00\x00\x02\x00", "\x00\x5A\x00\x00\x00\x00\x00\x00", "socks4", TLS, ""},
 		{"SOCKS 4 with a user", "\x04\x01\x01\xBB\x0A\x00\x00\x02anna\x00", "\x00\x5A\x00\x00\x00\x00\x00\x00", "socks4", Plaintext, "anna"},
 		{"RDP", rdpAsks, rdpAnswers, "rdp", TLS, ""},
+		{"VNC", "RFB 003.008\n\x12", "RFB 003.008\n\x01\x12", "vnc", TLS, ""},
+		{"VNC, VeNCrypt", "RFB 003.008\n\x13\x00\x02\x00\x00\x01\x04", "RFB 003.008\n\x01\x13\x00\x02\x00\x02\x00\x00\x01\x04\x00\x00\x01\x05\x01", "vnc", TLS, ""},
 		{"RDP with a user", "\x03\x00\x00\x2a\x25\xe0\x00\x00\x00\x00\x00" + name + rdpAsks[11:], rdpAnswers, "rdp", Plaintext, "anna"},
 	} {
 		t.Run(tc.what, func(t *testing.T) {

@@ -173,7 +173,7 @@ type SSHInfo struct {
 // Upgrade is what stood in clear before TLS began in the same connection.
 type Upgrade struct {
 	// From is the protocol: "smtp", "imap", "pop3", "xmpp", "ldap", "ftp", "irc",
-	// "nntp", "sieve", "postgresql", "mysql", "amqp", "tds", "rdp", "proxy" (the
+	// "nntp", "sieve", "postgresql", "mysql", "amqp", "tds", "rdp", "vnc", "proxy" (the
 	// PROXY protocol), "http-connect", "socks4", "socks5", "http" or "text".
 	From string `json:"from"`
 	// Bytes in clear, from Src and from Dst.

@@ -14,7 +14,7 @@ func Sealing(t *Talk) string {
 	if t.Datagrams {
 		return sealingDatagrams(t)
 	}
-	for _, check := range []func(*Talk) string{smbSealing, rpcSealing, dceSealing, openVPNStream, rdpSealing} {
+	for _, check := range []func(*Talk) string{smbSealing, rpcSealing, dceSealing, openVPNStream, rdpSealing, vncSealing, gssSealing} {
 		if reason := check(t); reason != "" {
 			return reason
 		}
@@ -137,6 +137,44 @@ func rdpSealing(t *Talk) string {
 	if len(b) >= 11 && b[0] == 3 && b[1] == 0 && b[5] == 0xe0 && int(b[4])+5 == int(b[2])<<8|int(b[3]) && uint32At(b, 6)>>16 == 0 &&
 		(bytes.Contains(b[11:min(len(b), 128)], []byte("mstshash=")) || bytes.Contains(b[11:min(len(b), 128)], []byte("\x01\x00\x08\x00"))) {
 		return "RDP, which encrypts behind its negotiation"
+	}
+	return ""
+}
+
+// vncSealing finds a security type of VNC that is none of those without encryption:
+// none, a password, Tight's and Apple's.
+func vncSealing(t *Talk) string {
+	const version = 12
+	b := t.Client.head()
+	if len(b) <= version || !bytes.HasPrefix(b, []byte("RFB 00")) || bytes.HasPrefix(b, []byte("RFB 003.003")) {
+		return ""
+	}
+	if slices.Contains([]byte{1, 2, 16, 30}, b[version]) {
+		return ""
+	}
+	return "VNC, which may encrypt behind its negotiation"
+}
+
+// gssSealing finds PostgreSQL whose server agreed to encrypt with GSSAPI, and the
+// tokens of GSSAPI with the flag for what is sealed (RFC 4121, section 4.2.6.2) behind
+// a length, as LDAP and others have them with SASL (RFC 4752).
+func gssSealing(t *Talk) string {
+	const request = "\x00\x00\x00\x08\x04\xd2\x16\x30"
+	if bytes.HasPrefix(t.Client.head(), []byte(request)) && bytes.HasPrefix(t.Server.head(), []byte("G")) {
+		return "PostgreSQL, encrypted with GSSAPI"
+	}
+	for _, side := range t.sides() {
+		b := side.head()
+		for at := 4; ; at++ {
+			next := bytes.Index(b[min(at, len(b)):], []byte("\x05\x04"))
+			if next < 0 {
+				break
+			}
+			at += next
+			if at+16 <= len(b) && b[at+2]&^7 == 0 && b[at+2]&2 != 0 && b[at+3] == 0xff && uint32At(b, at-4)>>16 == 0 && uint32At(b, at-4) > 16 {
+				return "messages in clear and then such as GSSAPI encrypts"
+			}
+		}
 	}
 	return ""
 }

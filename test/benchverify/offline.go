@@ -88,7 +88,7 @@ func benchFile(ctx context.Context, c config, t *traffic) error {
 	for _, field := range fields {
 		tshark = append(tshark, "-e", field)
 	}
-	verify := []string{c.program, "verify", "--read", c.file(), "-o", "json"}
+	verify := []string{c.program, "verify", "--read", c.file()}
 	fmt.Fprintf(c.out, "%-28s %12s %8s %10s %10s %10s\n", "", "packets/s", "ratio", "CPU s", "wall s", "resident")
 	var base float64
 	for _, p := range []struct {

@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/gopacket/gopacket/layers"
 	"github.com/gopacket/gopacket/pcapgo"
@@ -20,6 +22,7 @@ type conversation struct {
 	name    string
 	packets [][]byte
 	flows   int
+	long    bool
 }
 
 // traffic makes as many copies of conversations as wanted.
@@ -55,47 +58,69 @@ func loadTraffic(dir string) (*traffic, error) {
 	}
 	// One in eight moves a lot, as in most networks.
 	var bulk []conversation
-	for i, c := range t.conversations {
-		if long, ok := c.stretched(); ok && i%2 == 0 {
+	for _, c := range t.conversations {
+		if long, ok := c.stretched(); ok {
 			bulk = append(bulk, long)
 		}
 	}
 	for i := 0; len(bulk) > 0 && i < len(t.conversations); i += 8 {
-		t.conversations = slices.Insert(t.conversations, i, bulk[i/8%len(bulk)])
+		t.conversations = slices.Insert(t.conversations, i, bulk[i*5%len(bulk)])
 	}
 	return t, nil
 }
 
-// stretched is a TCP conversation whose first full segment is followed by many of
-// its size, each two with an acknowledgement.
+// only is the conversations of these goldens, if a link takes their packets.
+func (t *traffic) only(names ...string) *traffic {
+	const most = ethernetSize + 1500
+	return &traffic{slices.DeleteFunc(slices.Clone(t.conversations), func(c conversation) bool {
+		return c.long || !slices.Contains(names, strings.TrimSuffix(c.name, ".pcap")) ||
+			slices.ContainsFunc(c.packets, func(b []byte) bool { return len(b) > most })
+	})}
+}
+
+// stretched is a TCP conversation in which one side says much more before it ends:
+// records of TLS where it speaks TLS 1.3, else zeros; each two segments with an
+// acknowledgement.
 func (c conversation) stretched() (conversation, bool) {
-	const more, full = 150, 1400
-	at := slices.IndexFunc(c.packets, func(b []byte) bool { return len(b) >= full && b[ethernetSize+9] == 6 })
-	if at < 0 || c.flows != 1 {
+	const more = 150
+	end := slices.IndexFunc(c.packets, func(b []byte) bool { return isTCP(b) && b[tcpAt+13]&tcpFin != 0 })
+	if end < 0 || c.flows != 1 {
 		return c, false
 	}
-	data := c.packets[at]
-	size := uint32(len(data) - tcpAt - int(data[tcpAt+12]>>4)*4)
-	answer := slices.IndexFunc(c.packets, func(b []byte) bool { return !sameWay(b, data) && len(b) <= tcpAt+40 && b[tcpAt+13] == tcpAck })
+	from := c.packets[end]
+	answer := slices.IndexFunc(c.packets, func(b []byte) bool { return !sameWay(b, from) && b[tcpAt+13] == tcpAck })
 	if answer < 0 {
 		return c, false
 	}
-	long := conversation{name: c.name, flows: c.flows, packets: slices.Clone(c.packets[:at])}
-	sequence := binary.BigEndian.Uint32(data[tcpAt+4:])
+	header := slices.Clone(from[:tcpAt+int(from[tcpAt+12]>>4)*4])
+	header[tcpAt+13] = tcpAck
+	payload := make([]byte, 1400)
+	sealed := strings.HasPrefix(c.name, "tls13") || strings.HasPrefix(c.name, "https-tls13")
+	if !sealed && slices.ContainsFunc(c.packets, encrypts) {
+		return c, false // older TLS ends with an alert, behind which nothing may come
+	}
+	noise := rand.New(rand.NewPCG(1, 2))
+	segment := append(header, payload...)
+	binary.BigEndian.PutUint16(segment[ethernetSize+2:], uint16(len(segment)-ethernetSize))
+	long := conversation{name: c.name, flows: c.flows, packets: slices.Clone(c.packets[:end]), long: true}
+	sequence, size := binary.BigEndian.Uint32(from[tcpAt+4:]), uint32(len(payload))
 	for n := range uint32(more) {
-		segment := slices.Clone(data)
-		binary.BigEndian.PutUint32(segment[tcpAt+4:], sequence+n*size)
-		long.packets = append(long.packets, segment)
+		data := slices.Clone(segment)
+		if sealed {
+			record(data[len(header):], noise)
+		}
+		binary.BigEndian.PutUint32(data[tcpAt+4:], sequence+n*size)
+		long.packets = append(long.packets, data)
 		if n%2 == 1 {
 			ack := slices.Clone(c.packets[answer])
 			binary.BigEndian.PutUint32(ack[tcpAt+8:], sequence+(n+1)*size)
 			long.packets = append(long.packets, ack)
 		}
 	}
-	for _, b := range c.packets[at:] {
+	for _, b := range c.packets[end:] {
 		b = slices.Clone(b)
 		field := tcpAt + 8 // what the other side acknowledges
-		if sameWay(b, data) {
+		if sameWay(b, from) {
 			field = tcpAt + 4
 		}
 		binary.BigEndian.PutUint32(b[field:], binary.BigEndian.Uint32(b[field:])+more*size)
@@ -104,10 +129,26 @@ func (c conversation) stretched() (conversation, bool) {
 	return long, true
 }
 
-// Where TCP is, and the flags of a bare acknowledgement.
+// record fills b with one record of TLS.
+func record(b []byte, noise *rand.Rand) {
+	copy(b, []byte{23, 3, 3, byte((len(b) - 5) >> 8), byte((len(b) - 5) & 0xff)})
+	for i := range b[5:] {
+		b[5+i] = byte(noise.Uint32())
+	}
+}
+
+// encrypts reports whether a packet holds a handshake of TLS, or of SSH.
+func encrypts(b []byte) bool {
+	return bytes.Contains(b, []byte{22, 3, 1}) || bytes.Contains(b, []byte{22, 3, 3}) || bytes.Contains(b, []byte("SSH-2.0"))
+}
+
+func isTCP(b []byte) bool { return b[ethernetSize+9] == 6 }
+
+// Where TCP is, and some of its flags.
 const (
 	tcpAt  = ethernetSize + 20
 	tcpAck = 0x10
+	tcpFin = 0x01
 )
 
 // sameWay reports whether two packets of a conversation have the same sender.
@@ -167,8 +208,9 @@ type made struct {
 	bytes          int64
 }
 
-// generate hands frames to emit until enough says so: packets of many copies in
-// turn, each copy between addresses of its own. A frame is emit's until it returns.
+// generate hands frames to emit until enough says so, and the rest of what is under
+// way then: packets of many copies in turn, each copy between addresses of its own.
+// A frame is emit's until it returns.
 func (t *traffic) generate(enough func(made) bool, emit func([]byte) error) (made, error) {
 	type run struct {
 		packets [][]byte
@@ -187,10 +229,18 @@ func (t *traffic) generate(enough func(made) bool, emit func([]byte) error) (mad
 		runs[i] = begin()
 	}
 	frame := make([]byte, 0, 1<<16)
-	for !enough(out) {
+	ending := false
+	for left := len(runs); left > 0; {
+		ending = ending || enough(out)
+		left = len(runs)
 		for i := range runs {
 			r := &runs[i]
-			if len(r.packets) == 0 {
+			switch {
+			case len(r.packets) > 0:
+			case ending:
+				left--
+				continue
+			default:
 				*r = begin()
 			}
 			frame = append(frame[:0], r.packets[0]...)

@@ -74,6 +74,7 @@ type tlsTalk struct {
 	found          *Finding
 	client, server *tlsSide
 	hello          tlswire.ClientHello
+	hello2         tlswire.ClientHelloV2 // if it has the form of SSL 2.0
 	answer         tlswire.ServerHello
 	retried        bool
 }
@@ -274,6 +275,8 @@ func offered(hello tlswire.ClientHello, answer tlswire.ServerHello) error {
 		return fmt.Errorf("answers with TLS %s, which was not offered", tlswire.VersionName(answer.Version))
 	case answer.Version == tlswire.Version13 && tlswire.SuiteOf(answer.Cipher).Known && !tlswire.SuiteOf(answer.Cipher).TLS13:
 		return fmt.Errorf("answers with cipher suite %s, which TLS 1.3 does not have", tlswire.CipherName(answer.Cipher))
+	case !is13 && tlswire.SuiteOf(answer.Cipher).TLS13:
+		return fmt.Errorf("answers with %s, which no version before TLS 1.3 has", tlswire.CipherName(answer.Cipher))
 	case answer.Group != 0 && !slices.Contains(hello.Groups, answer.Group):
 		return fmt.Errorf("answers with group %s, which was not offered", tlswire.GroupName(answer.Group))
 	}

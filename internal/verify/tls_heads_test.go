@@ -152,3 +152,30 @@ func TestAFinishedInClearIsPlaintext(t *testing.T) {
 		t.Errorf("%+v", found)
 	}
 }
+
+// TestSSL2OfACipherThatMayBeNoneIsUnknown: resumed, the cipher is not named.
+func TestSSL2OfACipherThatMayBeNoneIsUnknown(t *testing.T) {
+	n := newNoise(6)
+	record := func(body string) string { return string([]byte{0x80 | byte(len(body)>>8), byte(len(body))}) + body }
+	hello := func(kinds string) string {
+		return record("\x01\x00\x02\x00" + string(byte(len(kinds))) + "\x00\x10\x00\x10" + kinds + n.bytes(16) + n.bytes(16))
+	}
+	resumed := record("\x04\x01\x00\x00\x02\x00\x00\x00\x00\x00\x10" + n.bytes(16))
+	fresh := record("\x04\x00\x00\x00\x02\x00\x00\x00\x03\x00\x10" + "\x01\x00\x80" + n.bytes(16))
+	key := func(kind string) string { return record("\x02" + kind + "\x00\x00\x00\x20\x00\x00" + n.bytes(32)) }
+	sealed := func() string { return record(n.bytes(120)) + record(n.bytes(200)) }
+	for _, tc := range []struct {
+		name, client, server string
+		want                 Verdict
+	}{
+		{"resumed, with ciphers only", hello("\x01\x00\x80\x00\x00\x05") + sealed(), resumed + sealed(), TLS},
+		{"resumed, and none was offered too", hello("\x01\x00\x80\x00\x00\x00") + sealed(), resumed + sealed(), Unknown},
+		{"a key for RC4", hello("\x01\x00\x80") + key("\x01\x00\x80") + sealed(), fresh + sealed(), TLS},
+		{"a key for nobody knows what", hello("\x01\x00\x80") + key("\x01\x77\x80") + sealed(), fresh + sealed(), Unknown},
+		{"a key for no cipher", hello("\x01\x00\x80") + key("\x00\x00\x00") + sealed(), fresh + sealed(), Plaintext},
+	} {
+		if found := Judge(flow([]byte(tc.client), []byte(tc.server)), Knowledge{}); found.Verdict != tc.want {
+			t.Errorf("%s: %s, %s", tc.name, found.Verdict, found.Reason)
+		}
+	}
+}

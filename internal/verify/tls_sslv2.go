@@ -3,6 +3,7 @@ package verify
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/sealmesh/sealmesh/internal/capture"
 	tlswire "github.com/sealmesh/sealmesh/internal/dissect/tls"
@@ -23,7 +24,7 @@ func (t *tlsTalk) beginsSSL2() bool {
 	if err != nil {
 		return false
 	}
-	t.hello = hello.Hello()
+	t.hello, t.hello2 = hello.Hello(), hello
 	t.client.trail = follow(t.client.d, all[0].Offset+all[0].Length)
 	return true
 }
@@ -69,6 +70,12 @@ func (t *tlsTalk) judgeSSL2() error {
 	}
 	if len(sealedC) == 0 || len(sealedS) == 0 {
 		return errUnfinished
+	}
+	if answer.Resumed && slices.ContainsFunc(t.hello2.Ciphers, func(c uint32) bool { return c == 0 || c>>16 != 0 && !tlswire.KnownCipherV2(c) }) {
+		return errors.New("the cipher of a session that was resumed may be none")
+	}
+	if !answer.Resumed && !tlswire.KnownCipherV2(kind) {
+		return fmt.Errorf("whether cipher %s encrypts is not known here", t.found.TLS.Cipher)
 	}
 	if err := bothWhole(c, s); err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/sealmesh/sealmesh/internal/dissect/clear"
 	randomness "github.com/sealmesh/sealmesh/internal/dissect/random"
 	tlswire "github.com/sealmesh/sealmesh/internal/dissect/tls"
 )
@@ -106,7 +107,7 @@ func (s *tlsSide) unseen() error {
 	}
 	if len(s.lead) > 0 {
 		_, readable := legible(s.lead, unseenRun)
-		if len(s.lead) < leastLead || readable > 0 || !randomness.Plausible(s.lead) || s.records[0].Type != tlswire.TypeApplicationData {
+		if len(s.lead) < leastLead || readable > 0 || clear.Prefix(s.lead).Bits >= leadBitsUnseen || !randomness.Plausible(s.lead) || s.records[0].Type != tlswire.TypeApplicationData {
 			return fmt.Errorf("%s: joined in the middle of what may be a handshake", s.name)
 		}
 	}

@@ -219,8 +219,7 @@ func rdpUpgrade(client, server []byte) *upgrade {
 	if !ok1 || !ok2 || !up.follows(client, server) {
 		return nil
 	}
-	const negotiation = 8
-	up.says = to > fixed+negotiation
+	up.says = bytes.Contains(client[fixed:to], []byte("mstshash=")) // a user, not where to be routed
 	return up
 }
 

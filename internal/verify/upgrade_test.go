@@ -65,6 +65,7 @@ func TestWhatStandsBeforeTLSIsJudged(t *testing.T) {
 		{"RDP", rdpAsks, rdpAnswers, "rdp", TLS, ""},
 		{"VNC", "RFB 003.008\n\x12", "RFB 003.008\n\x01\x12", "vnc", TLS, ""},
 		{"VNC, VeNCrypt", "RFB 003.008\n\x13\x00\x02\x00\x00\x01\x04", "RFB 003.008\n\x01\x13\x00\x02\x00\x02\x00\x00\x01\x04\x00\x00\x01\x05\x01", "vnc", TLS, ""},
+		{"RDP with a route", "\x03\x00\x00\x37\x32\xe0\x00\x00\x00\x00\x00Cookie: msts=3640205228.15629.0000\r\n" + rdpAsks[11:], rdpAnswers, "rdp", TLS, ""},
 		{"RDP with a user", "\x03\x00\x00\x2a\x25\xe0\x00\x00\x00\x00\x00" + name + rdpAsks[11:], rdpAnswers, "rdp", Plaintext, "anna"},
 	} {
 		t.Run(tc.what, func(t *testing.T) {

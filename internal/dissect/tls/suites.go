@@ -97,6 +97,9 @@ var suiteNamesV2 = map[uint32]string{
 	0x080080: "SSL_CK_RC4_64_WITH_MD5",
 }
 
+// KnownCipherV2 reports whether a kind of cipher of SSL 2.0 is one that is known here.
+func KnownCipherV2(c uint32) bool { return suiteNamesV2[c] != "" }
+
 // CipherNameV2 is the name of a kind of cipher of SSL 2.0, or its number in hex.
 func CipherNameV2(c uint32) string {
 	if name, ok := suiteNamesV2[c]; ok {

@@ -99,8 +99,12 @@ What must be there and what need not be sealed is said in YAML, for --expect:
 	return c
 }
 
-// garbagePercent of what is in use may be garbage before it is collected.
-const garbagePercent = 25
+// From so many flows on, only so many percent of what is in use may be garbage: as
+// much again, as is usual, would be a lot.
+const (
+	manyFlows      = 100_000
+	garbagePercent = 25
+)
 
 // run judges, writes the report and returns what the result means for a script.
 func (o *verifyOptions) run(cmd *cobra.Command, files []string) error {
@@ -125,8 +129,6 @@ func (o *verifyOptions) run(cmd *cobra.Command, files []string) error {
 		return err
 	}
 	ring.source, cfg.Identify = in.source, ring.identify
-	// What is kept is bounded and little; as much garbage again would be a lot.
-	debug.SetGCPercent(garbagePercent)
 	session := verify.NewSession(cfg)
 	for _, l := range lanes {
 		session.Attest(l)
@@ -205,6 +207,9 @@ func judge(in *input, session *verify.Session, p *progress) (*verify.Report, rep
 	table := capture.NewTable(capture.Limits{}, func(f *capture.Flow) {
 		session.Add(f)
 		p.flow()
+		if session.Judged() == manyFlows {
+			debug.SetGCPercent(garbagePercent)
+		}
 	})
 	var first, last time.Time
 	var f capture.Frame

@@ -189,6 +189,21 @@ func TestRandomBytesAreNotPlaintext(t *testing.T) {
 	t.Logf("%d of %d random flows were called plaintext", wrong, n)
 }
 
+// TestOpenVPNJoinedLateIsNotPlaintext: its handshake is readable, as that of TLS is.
+func TestOpenVPNJoinedLateIsNotPlaintext(t *testing.T) {
+	hello := "\x16\x03\x01\x00\xd0\x01\x00\x00\xcc\x03\x03" + string(fixedNoise(40)) + "\x00\x00\x00\x18\x00\x16\x00\x00\x13vpn.shop.demo.local"
+	for name, packets := range map[string][]string{
+		"a hello":       {"\x20sessionA\x00\x00\x00\x00\x01" + hello},
+		"with tls-auth": {"\x20sessionA" + string(fixedNoise(28)) + "\x00\x00\x00\x00\x01" + hello},
+		"acknowledged":  {"\x20sessionA\x01\x00\x00\x00\x02sessionB\x00\x00\x00\x03 its certificate: vpn.shop.demo.local", "\x28sessionA\x01\x00\x00\x00\x03sessionB"},
+	} {
+		var found Finding
+		if judgeClear(clearFlow(capture.UDP, packets, nil), Knowledge{}, &found) || !strings.Contains(found.Reason, "OpenVPN") {
+			t.Errorf("%s: %+v", name, found)
+		}
+	}
+}
+
 // TestCutTextStaysPlaintext: what is text is text from any packet on.
 func TestCutTextStaysPlaintext(t *testing.T) {
 	text := []byte("POST /orders HTTP/1.1\r\nHost: shop\r\nContent-Type: application/json\r\n\r\n{\"card\":\"4111 1111 1111 1111\"}\n")

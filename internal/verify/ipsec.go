@@ -14,6 +14,8 @@ const (
 	espPort = 4500
 	// espPackets of one session show it; one less does in both directions.
 	espPackets = 3
+	// espFew packets are too few for one of them to look in clear by chance.
+	espFew = 8
 	// espBytes are the least that must be seen of what should be sealed, and
 	// ikeBytes of encrypted messages of IKE.
 	espBytes = 64
@@ -150,14 +152,15 @@ func (r *ipsecReading) readESP(side int, c capture.Chunk, length int) error {
 	return r.sessions[to].add(uint64(p.Sequence), len(p.Sealed))
 }
 
-// plain reports whether the payload of ESP is in clear: once for certain, or as
+// plain reports whether the payload of ESP is in clear: for certain, among many
+// packets more than once, or as
 // it seems in all packets, if there are several: of each, or because all end in
 // the same next header behind a padding that fits.
 func (r *ipsecReading) plain() bool {
 	if r.evidence == nil && r.esp >= espPackets && r.trailers.Any() {
 		r.evidence = r.first
 	}
-	return r.certain > 0 || r.esp >= espPackets && (r.maybe == r.esp || r.trailers.Any())
+	return r.certain > 1 || r.certain > 0 && r.esp <= espFew || r.esp >= espPackets && (r.maybe == r.esp || r.trailers.Any())
 }
 
 // shown says why what was read is not shown to be sealed, or nil if it is.
@@ -165,7 +168,7 @@ func (r *ipsecReading) shown(oneWay bool) error {
 	if err := refute(r.sealed, 0); err != nil {
 		return err
 	}
-	if r.maybe > 0 && r.maybe == r.esp {
+	if r.certain > 0 || r.maybe > 0 && r.maybe == r.esp {
 		return errors.New("its payload may be in clear")
 	}
 	several, bytes := false, 0

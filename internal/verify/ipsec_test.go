@@ -145,6 +145,35 @@ func TestESPWithoutEncryptionIsNeverSealed(t *testing.T) {
 	}
 }
 
+// TestNoncesOfCiphersAreKnown: as Linux, VPP and others make them.
+func TestNoncesOfCiphersAreKnown(t *testing.T) {
+	salt := []byte("\x8a\x01\xfe\x33\x90\x77\x12\xc5")
+	be, le := binary.BigEndian, binary.LittleEndian
+	for name, tc := range map[string]struct {
+		make func(i uint32) []byte
+		want bool
+	}{
+		"a counter":             {func(i uint32) []byte { return be.AppendUint32(make([]byte, 4), i) }, true},
+		"of several sessions":   {func(i uint32) []byte { return be.AppendUint32(make([]byte, 4), 900+7*i) }, true},
+		"low byte first":        {func(i uint32) []byte { return append(le.AppendUint32(nil, i), 0, 0, 0, 0) }, true},
+		"with a mask":           {func(i uint32) []byte { return be.AppendUint32(append([]byte(nil), salt[:4]...), be.Uint32(salt[4:])^i) }, true},
+		"drawn":                 {func(i uint32) []byte { return fixedNoise(400)[8*i : 8*i+8] }, true},
+		"ports and a check sum": {func(i uint32) []byte { return append([]byte{1, 187, 156, 64, 1, 8}, fixedNoise(400)[2*i:2*i+2]...) }, false},
+		"ports and numbers":     {func(i uint32) []byte { return be.AppendUint32([]byte{1, 187, 156, 64}, 77+1400*i) }, false},
+		"an echo, of what": {func(i uint32) []byte {
+			return append(append([]byte{8, 0}, fixedNoise(400)[2*i:2*i+2]...), 0, 77, 0, byte(i))
+		}, false},
+	} {
+		var all []nonce
+		for _, i := range []uint32{1, 2, 3, 5, 4, 6} {
+			all = append(all, nonce{uint64(i), tc.make(i)})
+		}
+		if got := drawnOrCounted(all); got != tc.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
 // TestIKECutToItsHeadersShowsNothing: four bytes of what is said to be encrypted.
 func TestIKECutToItsHeadersShowsNothing(t *testing.T) {
 	f := datagramFlow(capture.UDP, []sent{{false, ike(t, 35, false)}, {true, ike(t, 35, false)}})

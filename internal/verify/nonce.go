@@ -28,16 +28,29 @@ func drawnOrCounted(all []nonce) bool {
 	return chance.Unrelated(heads) || counted(all)
 }
 
-// counted reports whether the last four bytes of nonces rise with the numbers of
-// the messages, or are those with a mask, and the first four stay as they are.
+// counted reports whether half of each nonce rises with the numbers of the
+// messages, or is those with a mask, and the other half stays as it is: the last
+// half, or the first where its last byte is the highest.
 func counted(all []nonce) bool {
+	big := func(b []byte) (uint32, string) { return binary.BigEndian.Uint32(b[4:]), string(b[:4]) }
+	little := func(b []byte) (uint32, string) { return binary.LittleEndian.Uint32(b), string(b[4:8]) }
+	for _, n := range all {
+		if len(n.bytes) < nonceBytes {
+			return false
+		}
+	}
+	return countedAs(all, big) || countedAs(all, little)
+}
+
+func countedAs(all []nonce, read func([]byte) (count uint32, rest string)) bool {
 	rises, masked := true, true
 	for i := 1; i < len(all); i++ {
 		a, b := all[i-1], all[i]
-		if len(a.bytes) < nonceBytes || len(b.bytes) < nonceBytes || string(a.bytes[:4]) != string(b.bytes[:4]) {
+		x, head := read(a.bytes)
+		y, same := read(b.bytes)
+		if head != same {
 			return false
 		}
-		x, y := binary.BigEndian.Uint32(a.bytes[4:]), binary.BigEndian.Uint32(b.bytes[4:])
 		masked = masked && x^uint32(a.number) == y^uint32(b.number)
 		steps, went := int64(b.number)-int64(a.number), int64(int32(y-x))
 		if steps < 0 {

@@ -221,14 +221,16 @@ func (r *quicReading) short(p quicPacket) bool {
 		for _, id := range slices.Concat(c.ids[to], c.learnedBy(to)) {
 			if body, ok := bytes.CutPrefix(p.Sealed, id); ok {
 				c.sealed[from]++
+				c.short[from]++
 				r.sealed = append(r.sealed, batch(body, id)...)
 				return true
 			}
 		}
 	}
 	for _, c := range slices.Backward(r.connections) {
-		_, to := c.roles(p.side)
+		from, to := c.roles(p.side)
 		if ids := slices.Concat(c.ids[to], c.learnedBy(to)); len(ids) > 0 && len(p.Sealed) > len(ids[0]) {
+			c.short[from]++
 			r.sealed = append(r.sealed, p.Sealed[len(ids[0]):])
 			return true
 		}
@@ -264,6 +266,7 @@ type quicConn struct {
 	ids            [2]quicIDs // that a role chose for itself
 	learned        quicIDs    // of a server of which nothing was captured
 	sealed         [2]int     // packets, all but Initial ones
+	short          [2]int     // of these with a short header: who sends one has keys
 }
 
 // quicIDs are connection IDs.
@@ -373,7 +376,7 @@ func (c *quicConn) shown(oneWay bool) (*TLSInfo, error) {
 		return info, errors.New("the server answers with another version of TLS than 1.3")
 	case answer.Cipher>>8 != 0x13:
 		return info, fmt.Errorf("cipher suite %s is none of QUIC's", info.Cipher)
-	case c.sealed[0] == 0 || c.sealed[1] == 0:
+	case c.sealed[0] == 0 || c.sealed[1] == 0 || c.short[0] == 0: // it may have been given up in Handshake packets
 		return info, errors.New("the handshake was not completed")
 	}
 	return info, nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/net/quic"
 
 	"github.com/sealmesh/sealmesh/internal/capture"
+	quicwire "github.com/sealmesh/sealmesh/internal/dissect/quic"
 )
 
 // quicTalk lets two real ends talk over QUIC and returns the datagrams.
@@ -137,8 +139,25 @@ func TestNothingElseIsCalledQUIC(t *testing.T) {
 	if err == nil {
 		t.Fatal("a handshake without a common protocol")
 	}
+	distrusted, err := quicTalk(t, func(c, _ *quic.Config) {
+		c.TLSConfig.VerifyConnection = func(tls.ConnectionState) error { return errors.New("not whom I know") }
+	}, "payload")
+	if err == nil {
+		t.Fatal("a handshake with a server that the client does not know")
+	}
 	client, server := only(all, false), only(all, true)
 	last := all[len(all)-1]
+	var unused []sent // all but the client's packets with the keys of the handshake's end
+	for _, s := range all {
+		packets, err := quicwire.Split(s.data, len(s.data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if end := packets[len(packets)-1]; end.Kind == quicwire.OneRTT && !s.fromServer {
+			s.data = s.data[:len(s.data)-1-len(end.Sealed)]
+		}
+		unused = append(unused, s)
+	}
 	with := func(more ...sent) []sent { return append(append([]sent(nil), all...), more...) }
 	patched := func(i int) []sent {
 		other := with()
@@ -158,6 +177,8 @@ func TestNothingElseIsCalledQUIC(t *testing.T) {
 		{"the first packet missing", all[1:], Unknown, ""},
 		{"the client's packets missing", server, Unknown, ""},
 		{"refused", refused, Unknown, "gave the handshake up"},
+		{"refused in what is encrypted", distrusted, Unknown, "not completed"},
+		{"keys that the client does not use", unused, Unknown, "not completed"},
 		{"a hello that was changed", patched(0), Unknown, "does not open"},
 		{"text behind it", with(sent{false, []byte("this is a test of text")}), Plaintext, "this is a test"},
 		{"text in what looks sealed", with(sent{last.fromServer, clear}), Plaintext, "cleartext"},

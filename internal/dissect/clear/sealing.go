@@ -193,7 +193,48 @@ func openVPNDatagrams(t *Talk) string {
 		len(t.Server.Parts) > 0 && openVPNReset(t.Server.Parts[0].Data, vpnServerReset2) {
 		return vpnReason
 	}
+	for _, side := range t.sides() {
+		for _, p := range side.Parts {
+			if openVPNControl(p.Data) {
+				return vpnReason
+			}
+		}
+	}
 	return ""
+}
+
+// openVPNControl is a packet that carries TLS, or acknowledges some: the HMAC of
+// tls-auth and its packet number may stand behind the session.
+func openVPNControl(b []byte) bool {
+	const session, control, acknowledgment, most, numbers = 1 + 8, 4, 5, 8, 1 << 16
+	if len(b) < session+1 || b[0]>>3 != control && b[0]>>3 != acknowledgment {
+		return false
+	}
+	for _, hmac := range []int{0, 20 + 8, 32 + 8, 64 + 8} {
+		at := session + hmac
+		if at >= len(b) || b[at] > most {
+			continue
+		}
+		n := int(b[at])
+		at++
+		small := true
+		for i := range n {
+			small = small && uint32At(b, at+4*i) < numbers
+		}
+		if at += 4 * n; n > 0 {
+			at += 8
+		}
+		if b[0]>>3 == acknowledgment {
+			if n > 0 && small && at == len(b) {
+				return true
+			}
+			continue
+		}
+		if tls := b[min(at+4, len(b)):]; small && uint32At(b, at) < numbers && len(tls) >= 3 && tls[0] >= 20 && tls[0] <= 23 && tls[1] == 3 && tls[2] <= 4 {
+			return true
+		}
+	}
+	return false
 }
 
 // openVPNStream has a length before each packet.

@@ -43,25 +43,33 @@ func followCommand() *cobra.Command {
 		Short: "Print what both sides of one flow said",
 		Long: `Print what both sides of one flow of a capture said, in the order of the packets.
 
-FLOW is a number as "sealmesh verify" prints it, or the two ends as IP:PORT>IP:PORT.
-TLS is decrypted where its keys are in the capture itself, as "sealmesh capture
---decrypt" leaves them there, or in a key log (SSLKEYLOGFILE); of lanes of Sealmesh
-what the applications said is shown. Bytes that are missing are named. What could
-move the cursor of a terminal is escaped.`,
+FLOW is a number as "sealmesh verify -o wide" prints it, or the two ends as
+IP:PORT>IP:PORT. TLS is decrypted where its keys are in the capture itself, as
+"sealmesh capture --decrypt" leaves them there, or in a key log (SSLKEYLOGFILE); of
+lanes of Sealmesh what the applications said is shown. Bytes that are missing are
+named. What could move the cursor of a terminal is escaped.
+
+Of a sealed flow without keys, only how much was said is shown; --as hex shows the
+bytes as they were on the wire.`,
 		Example: `  sealmesh follow 3 --read lab.pcapng
   sealmesh follow '10.1.0.2:40112>10.1.1.2:2929' --read lab.pcapng --as hex
   sealmesh follow 1 --read tls.pcap --keys sslkeylog.txt`,
-		Args: cobra.ExactArgs(1),
+		Args: cobra.ArbitraryArgs,
 	}
 	f := c.Flags()
-	f.StringArrayVar(&o.read, "read", nil, "capture file, pcap or pcapng, gzip too; \"-\" is standard input (repeatable)")
-	f.StringArrayVar(&o.keys, "keys", nil, "key log with TLS session secrets, as SSLKEYLOGFILE names it (repeatable)")
+	f.StringArrayVar(&o.read, "read", nil, "capture `FILE`, pcap or pcapng, gzip too; \"-\" is standard input (repeatable)")
+	f.StringArrayVar(&o.keys, "keys", nil, "key log `FILE` with TLS session secrets, as SSLKEYLOGFILE names it (repeatable)")
 	f.StringVar(&o.as, "as", asText, "text or hex")
 	f.Var(&o.limit, "limit", fmt.Sprintf("how much of each direction to read, at most %s", size(capture.MaxWindow)))
 	_ = c.RegisterFlagCompletionFunc("as", cobra.FixedCompletions([]string{asText, asHex}, cobra.ShellCompDirectiveNoFileComp))
-	_ = c.MarkFlagRequired("read")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		o.flow = args[0]
+		switch {
+		case len(args) == 0:
+			return hint(errors.New("no flow is named"), "name one by its number or its ends: sealmesh follow 1 --read FILE; \"sealmesh verify --read FILE -o wide\" lists them")
+		case len(o.read) == 0:
+			return hint(errors.New("no capture is named"), "sealmesh follow %s --read FILE", shellLine(args[:1]))
+		}
+		o.flow, o.read = args[0], append(o.read, args[1:]...)
 		return o.run(cmd.InOrStdin(), cmd.OutOrStdout())
 	}
 	return c
@@ -91,7 +99,7 @@ func (o *followOptions) run(stdin io.Reader, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	p := printer{out: stdout, hex: o.as == asHex, colours: colourful(stdout)}
+	p := printer{out: stdout, hex: o.as == asHex, colours: colorful(stdout)}
 	return p.print(tell(followed, keys, o.as == asHex))
 }
 
@@ -135,7 +143,7 @@ func parseFlowName(s string) (flowName, error) {
 			return flowName{ends: [2]netip.AddrPort{from, to}}, nil
 		}
 	}
-	return flowName{}, hint(fmt.Errorf("flow %q: must be a number, or two ends as IP:PORT>IP:PORT", s), "\"sealmesh verify --read FILE\" lists the flows there are")
+	return flowName{}, hint(fmt.Errorf("flow %q: must be a number, or two ends as IP:PORT>IP:PORT", s), "\"sealmesh verify --read FILE -o wide\" lists them by number and ends")
 }
 
 // means reports whether a flow is the one that is named.
@@ -173,7 +181,9 @@ func readFlow(files []string, wanted flowName, limit int) (*followed, error) {
 	var found []flowKey
 	var began []time.Time
 	var numbers []string
+	flows := 0
 	_, _, err := readFlows(files, capture.Limits{}, func(f *capture.Flow) {
+		flows++
 		if wanted.means(f) {
 			found, began = append(found, keyOfFlow(f)), append(began, f.First)
 			numbers = append(numbers, strconv.Itoa(f.Number))
@@ -183,7 +193,7 @@ func readFlow(files []string, wanted flowName, limit int) (*followed, error) {
 	case err != nil:
 		return nil, err
 	case len(found) == 0:
-		return nil, hint(errors.New("no such flow in the capture"), "\"sealmesh verify --read FILE\" lists the flows there are")
+		return nil, hint(fmt.Errorf("no such flow in the capture: it has %d", flows), "\"sealmesh verify --read FILE -o wide\" lists them by number and ends")
 	case len(found) > 1:
 		return nil, hint(fmt.Errorf("%d flows have these ends: %s", len(found), strings.Join(numbers, ", ")), "name one by its number")
 	}
@@ -282,10 +292,4 @@ func spooled(stdin io.Reader) (*os.File, error) {
 		return nil, fmt.Errorf("--read -: %w", err)
 	}
 	return f, nil
-}
-
-// colourful reports whether to colour what is written to w.
-func colourful(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && os.Getenv("NO_COLOR") == "" && term.IsTerminal(int(f.Fd()))
 }

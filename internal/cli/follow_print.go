@@ -60,7 +60,7 @@ func (p printer) turn(out io.Writer, t turn) {
 	case t.note != "":
 		line(number, "["+t.note+"]")
 	case t.hidden > 0:
-		line(number, fmt.Sprintf("[%d encrypted bytes]", t.hidden))
+		line(number, fmt.Sprintf("[%d bytes not shown]", t.hidden))
 	case p.hex:
 		for at := 0; at < len(t.data); at += 16 {
 			line(number, hexLine(t.offset+at, t.data[at:min(at+16, len(t.data))]))

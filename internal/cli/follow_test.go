@@ -22,6 +22,7 @@ func TestFollow(t *testing.T) {
 		"http":      {"1", "--read", captures("http.pcap")},
 		"dns-hex":   {"1", "--read", captures("dns-udp.pcap"), "--as", "hex"},
 		"amqp":      {"1", "--read", captures("amqp.pcap")},
+		"starttls":  {"1", "--read", captures("smtp-starttls.pcap")},
 		"limited":   {"1", "--read", captures("http-base64-upload.pcap"), "--limit", "100"},
 		"encrypted": {"1", "--read", tls13},
 		"decrypted": {"10.0.0.2:443-10.0.0.1:40000", "--read", tls13, "--keys", "testdata/follow/tls13.keys"},
@@ -96,14 +97,15 @@ func TestFollowRefuses(t *testing.T) {
 		`flow "x": must be a number`:                {"x", "--read", http},
 		`flow "0": must be a number`:                {"0", "--read", http},
 		`flow "10.0.0.1:80": must be`:               {"10.0.0.1:80", "--read", http},
-		"no such flow":                              {"99", "--read", http},
+		"no such flow in the capture: it has 1":     {"99", "--read", http},
 		"no such flow in the capture":               {"10.0.0.1:1>10.0.0.2:2", "--read", http},
 		`--as "xml": must be text or hex`:           {"1", "--read", http, "--as", "xml"},
 		"--limit 0: must be 1 to":                   {"1", "--read", http, "--limit", "0"},
 		"--limit 17000000: must be 1 to":            {"1", "--read", http, "--limit", "17MB"},
 		"key log line 1: CLIENT_RANDOM: the random": {"1", "--read", http, "--keys", bad},
 		"no such file":                              {"1", "--read", "absent.pcap"},
-		`required flag(s) "read" not set`:           {"1"},
+		"no capture is named":                       {"1"},
+		"no flow is named":                          {},
 	} {
 		var out, complaints bytes.Buffer
 		if code := Run(context.Background(), "test", append([]string{"follow"}, args...), &out, &complaints); code != 2 || !strings.Contains(complaints.String(), want) || out.Len() > 0 {

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -20,7 +21,7 @@ type turn struct {
 	offset int // of data in its direction
 	data   []byte
 	own    bool   // data is in memory of its own
-	hidden int    // bytes that are encrypted, instead of data
+	hidden int    // bytes that are not shown, instead of data
 	note   string // instead of data
 }
 
@@ -41,11 +42,14 @@ func tell(f *followed, keys *decrypt.Keys, raw bool) story {
 	case err == nil:
 		s.decrypted(session)
 	case errors.Is(err, decrypt.ErrNotTLS):
-		s.onTheWire(f, !found.Verdict.Seals() || raw)
+		shown := 0
+		if !found.Verdict.Seals() || raw {
+			shown = math.MaxInt
+		}
+		s.onTheWire(f, [2]int{shown, shown})
 		s.head = append(s.head, strings.TrimSpace("as it was on the wire: "+string(found.Verdict)+" "+found.Protocol))
 	default:
-		s.head = append(s.head, "TLS, not decrypted: "+err.Error())
-		s.onTheWire(f, raw)
+		s.notDecrypted(f, session, err, keys.Sessions() > 0, raw)
 	}
 	if f.cut {
 		s.head = append(s.head, "the capture ends in the middle of a packet")
@@ -53,6 +57,22 @@ func tell(f *followed, keys *decrypt.Keys, raw bool) story {
 	s.incomplete(f)
 	s.turns = joined(s.turns)
 	return s
+}
+
+// notDecrypted tells what was said before TLS began, or everything in raw form.
+func (s *story) notDecrypted(f *followed, session *decrypt.Session, err error, keys, raw bool) {
+	if errors.Is(err, decrypt.ErrNoKeys) && !keys {
+		err = errors.New("neither the capture nor --keys has session secrets")
+	}
+	s.head = append(s.head, "TLS, not decrypted: "+err.Error())
+	shown := [2]int{math.MaxInt, math.MaxInt}
+	if !raw {
+		shown = [2]int{}
+		for _, p := range session.Data {
+			shown[p.From] = max(shown[p.From], p.Offset+len(p.Data))
+		}
+	}
+	s.onTheWire(f, shown)
 }
 
 // decrypted tells what was said inside TLS.
@@ -114,8 +134,9 @@ func (s *story) unwrap(lane *decrypt.Frames, t turn) {
 	}
 }
 
-// onTheWire tells the bytes as they were captured, or only how many they are.
-func (s *story) onTheWire(f *followed, shown bool) {
+// onTheWire tells the bytes as they were captured up to an offset in each
+// direction, and of those behind it only how many they are.
+func (s *story) onTheWire(f *followed, shown [2]int) {
 	for side, d := range [...]*capture.Direction{&f.ToServer, &f.ToClient} {
 		end := 0
 		for _, c := range d.Chunks {
@@ -124,11 +145,13 @@ func (s *story) onTheWire(f *followed, shown bool) {
 				if at > end && (f.Proto == capture.TCP || end > 0) {
 					s.turns = append(s.turns, turn{from: decrypt.Side(side), packet: packet, note: missing(at - end)})
 				}
-				t := turn{from: decrypt.Side(side), packet: packet, offset: at, data: data}
-				if !shown {
-					t.data, t.hidden = nil, len(data)
+				open := min(max(shown[side]-at, 0), len(data))
+				if open > 0 {
+					s.turns = append(s.turns, turn{from: decrypt.Side(side), packet: packet, offset: at, data: data[:open]})
 				}
-				s.turns = append(s.turns, t)
+				if open < len(data) {
+					s.turns = append(s.turns, turn{from: decrypt.Side(side), packet: packet, offset: at + open, hidden: len(data) - open})
+				}
 				at += len(data)
 				end = at
 			}
@@ -166,12 +189,12 @@ func (s *story) incomplete(f *followed) {
 	}
 }
 
-// joined puts together what one side says without the other between. Encrypted
-// bytes are counted together.
+// joined puts together what one side says without the other between. Bytes that
+// are not shown are counted together.
 func joined(turns []turn) []turn {
 	var all []turn
 	for _, t := range turns {
-		if n := len(all); n > 0 && t.note == "" && all[n-1].note == "" && all[n-1].from == t.from {
+		if n := len(all); n > 0 && t.note == "" && all[n-1].note == "" && all[n-1].from == t.from && (t.hidden > 0) == (all[n-1].hidden > 0) {
 			last := &all[n-1]
 			last.hidden += t.hidden
 			if !last.own {

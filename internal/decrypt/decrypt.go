@@ -111,7 +111,8 @@ func Random(f *capture.Flow) (random [32]byte, ok bool) {
 }
 
 // Decrypt reads a flow with the keys there are. An error means that nothing could
-// be read; what could be read in part says so in Stops.
+// be decrypted: a session beside it has only what was said in clear before. What
+// could be read in part says so in Stops.
 func Decrypt(f *capture.Flow, keys *Keys) (*Session, error) {
 	client, ok := findHello(&f.ToServer, helloClient)
 	if !ok {
@@ -122,6 +123,7 @@ func Decrypt(f *capture.Flow, keys *Keys) (*Session, error) {
 		return nil, ErrNotTLS
 	}
 	s := &Session{Random: client.random, Version: server.version, Cipher: server.cipher, Name: client.name}
+	s.preamble(f, client.at, server.at)
 	suite, err := suiteOf(server.version, server.cipher)
 	if err != nil {
 		return s, err
@@ -135,7 +137,6 @@ func Decrypt(f *capture.Flow, keys *Keys) (*Session, error) {
 	if err != nil {
 		return s, err
 	}
-	s.preamble(f, client.at, server.at)
 	for _, d := range sides {
 		d.early = d.from == Client && client.early
 		s.Stops[d.from] = d.run(p)

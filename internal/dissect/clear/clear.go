@@ -26,6 +26,10 @@ const portBits = 1 << 20
 // the beginning is what it looked like, and compression or the like was agreed on.
 const breakable = 64
 
+// lateBits are the least that a run behind a gap must have to count: it may begin
+// anywhere in a stream of another form.
+const lateBits = 20
+
 // readAhead is how many messages of a direction are read at most.
 const readAhead = 12
 
@@ -153,6 +157,9 @@ func (s *Side) read(datagrams bool, r role, said *shared, read form) (bits, part
 			return 0, 0, 0, false
 		default:
 			n = 0
+		}
+		if !datagrams && i > 0 && n < lateBits {
+			n = 0 // many such runs would add up to anything
 		}
 		if bits == 0 && n > 0 {
 			part, length = i, first

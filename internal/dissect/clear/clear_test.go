@@ -67,6 +67,7 @@ var sealedSamples = map[string]sample{
 	"SRTP, an extension":  {client: srtpSample("90", "bede0001 10ff0000", ""), datagrams: true},
 	"SRTP, two sources":   {client: srtpSample("82", "11111111 22222222", ""), datagrams: true},
 	"SRTP, a key's name":  {client: srtpSample("80", "", "00000001"), datagrams: true},
+	"SRTCP":               {client: []string{x("80 c8 0006 cafebabe") + noise(20) + x("80000001") + noise(10), x("81 c9 0007 cafebabe") + noise(24) + x("80000002") + noise(10)}, datagrams: true},
 	"SRTP, with SRTCP":    {client: append(srtpSample("80", "", ""), x("81 c9 0007 cafebabe")+noise(24)+x("80000001")+noise(10)), datagrams: true},
 	"SRTP":                {client: []string{x("80 60 0101 00000000 cafebabe") + noise(160), x("80 60 0102 000000a0 cafebabe") + noise(160), x("80 60 0103 00000140 cafebabe") + noise(160), x("80 60 0104 000001e0 cafebabe") + noise(160)}, datagrams: true},
 	"SNMPv3 with privacy": {client: []string{x("30 81 80 02 01 03 30 11 02 04 12345678 02 03 00ffe3 04 01 07 02 01 03 04 30") + noise(48) + x("04 32") + noise(50)}, datagrams: true},
@@ -285,5 +286,17 @@ func TestRTPOfACodecIsInClear(t *testing.T) {
 	}
 	if m, ok := Recognize(s.talk()); !ok || m.Protocol != "rtp" {
 		t.Errorf("%+v", m)
+	}
+}
+
+// TestPiecesOfAStreamDoNotAddUp: runs between gaps that each look a little like a
+// protocol, as those of OpenVPN with their lengths before them do.
+func TestPiecesOfAStreamDoNotAddUp(t *testing.T) {
+	var pieces []Part
+	for i := range 10 {
+		pieces = append(pieces, Part{Data: []byte(x("00 0e 38 ") + string(rune('0'+i)) + x("24 00 00 00 00 00") + noise(60))})
+	}
+	if m, ok := Recognize(&Talk{Client: Side{Parts: pieces}}); ok {
+		t.Errorf("called %s, by %d bits", m.Protocol, m.Bits)
 	}
 }

@@ -215,6 +215,22 @@ func memcached(m *message) {
 	m.skip(8 + body + 4)
 }
 
+// memcachedDatagram has a header before what memcached says in text.
+func memcachedDatagram(m *message) {
+	m.skip(2)
+	number, total := m.u16(), m.u16()
+	m.want(number < total && total < 256, 8)
+	m.zeros(2)
+	for _, word := range []string{"get ", "gets ", "set ", "add ", "stats", "version", "VALUE ", "STORED\r\n", "END\r\n", "STAT ", "VERSION ", "ERROR\r\n", "NOT_"} {
+		if m.at+len(word) <= len(m.b) && string(m.b[m.at:m.at+len(word)]) == word {
+			m.lit(word)
+			m.rest()
+			return
+		}
+	}
+	m.want(false, 0)
+}
+
 // cassandra is the native protocol of CQL, versions 3 to 5.
 func cassandra(m *message) {
 	version, flags := m.u8(), m.u8()

@@ -51,6 +51,24 @@ func dhcp(m *message) {
 	m.rest()
 }
 
+// dhcp6 is RFC 8415, section 8, between a client and a server: each says who it is.
+func dhcp6(m *message) {
+	kind := m.u8()
+	m.want(kind >= 1 && kind <= 11, 4)
+	m.skip(3)
+	const clientID, serverID = 1, 2
+	for m.left() > 0 && !m.done() {
+		option, n := m.u16(), m.u16()
+		m.below(option, 16, 8)
+		if option == clientID || option == serverID {
+			form := m.u16()
+			m.want(form >= 1 && form <= 4, 14)
+			n -= 2
+		}
+		m.skip(n)
+	}
+}
+
 // tftp is requests (RFC 1350, section 5) and the blocks and receipts that follow,
 // from the first on.
 func tftp(m *message) {

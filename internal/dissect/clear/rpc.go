@@ -1,5 +1,7 @@
 package clear
 
+import "math/bits"
+
 // smb is SMB 1 to 3 on TCP that is not encrypted, once it is known that it will
 // not be: behind the set-up of the session.
 func smb(m *message) {
@@ -91,11 +93,17 @@ func radius(m *message) {
 	for m.left() > 0 && !m.done() {
 		typ, n := m.u8(), m.u8()
 		m.want(typ > 0 && n >= 2, 0)
+		if left := m.left() + 2; !m.open && left < 128 { // and no further
+			m.want(n <= left, 8-bits.Len(uint(left)))
+		}
 		switch typ {
 		case 1, 11, 30, 31, 32, 87: // names
 			m.printable(n - 2)
 		case 4, 5, 6, 7, 8, 27, 40, 61: // four bytes
 			m.want(n == 6, 7)
+			m.skip(n - 2)
+		case 2: // a password, hidden in blocks
+			m.want(n >= 18 && n <= 130 && n%16 == 2, 5)
 			m.skip(n - 2)
 		case 79, 80:
 			m.want(typ == 79 || n == 18, 4)

@@ -103,6 +103,9 @@ var samples = []sample{
 	{name: "s7", client: []string{x("03 00 0016 11 e0 0000 0001 00 c1 02 0100 c2 02 0102 c0 01 0a"), x("03 00 0019 02 f0 80 32 01 0000 0400 0008 0000 f0 00 0001 0001 01e0")}, server: []string{x("03 00 0008 02 f0 80 32")[:8] + "", ""}[:0]},
 	{name: "netflow", client: []string{x("0005 0001 00001000 65000000 00000000 00000001 00 00 0000") + varied(36) + x("00") + varied(9) + x("0000")}, datagrams: true},
 	{name: "bacnet", client: []string{x("81 0b 000c 01 20 ffff 00 ff 10 08"), x("81 0b 000c 01 20 ffff 00 ff 10 08")}, datagrams: true},
+	{name: "dhcpv6", client: []string{x("01 a1b2c3 0001 000e 0001 0001 2c3d4e5f 525400123456 0006 0004 0017 0018 0008 0002 0000 0003 000c 00123456 00000000 00000000")}, datagrams: true},
+	{name: "memcached", client: []string{x("0001 0000 0001 0000 'get greeting' 0d0a")}, server: []string{x("0001 0000 0001 0000 'END' 0d0a")}, datagrams: true},
+	{name: "radius", client: []string{x("01 07 0039") + varied(16) + x("01 07 'alice' 02 12") + varied(16) + x("04 06 0a000001 05 06 00000001")}, datagrams: true},
 	{name: "rtp", client: rtpSample(), datagrams: true},
 }
 

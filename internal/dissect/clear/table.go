@@ -15,7 +15,7 @@ var table = []protocol{
 	{"postgresql", postgres, nil, nil},
 	{"mysql", mysql, nil, nil},
 	{"redis", redis, nil, nil},
-	{"memcached", memcached, nil, nil},
+	{"memcached", memcached, memcachedDatagram, nil},
 	{"mongodb", mongo, nil, nil},
 	{"cassandra", cassandra, nil, nil},
 	{"tds", tds, nil, nil},
@@ -44,6 +44,7 @@ var table = []protocol{
 
 	{"ntp", nil, ntp, nil},
 	{"dhcp", nil, dhcp, nil},
+	{"dhcpv6", nil, dhcp6, nil},
 	{"tftp", nil, tftp, nil},
 	{"stun", stunStream, stun, nil},
 	{"coap", nil, coap, nil},

@@ -198,9 +198,13 @@ func isSSH(b []byte, start bool) bool {
 }
 
 // behindTunnel takes off what opens a tunnel through an HTTP proxy (RFC 9110,
-// section 9.3.6): what counts is what the tunnel carries. A request with
-// credentials stays.
+// section 9.3.6), or a header of the PROXY protocol: what counts is what the tunnel
+// carries. A request with credentials stays.
 func behindTunnel(c capture.Chunk) capture.Chunk {
+	if n := proxyHeader(c.Data); n > 0 {
+		c.Offset, c.Data = c.Offset+n, c.Data[n:]
+		return c
+	}
 	head, rest, ok := bytes.Cut(c.Data, []byte("\r\n\r\n"))
 	line, _, _ := bytes.Cut(head, []byte("\r\n"))
 	opens := bytes.HasPrefix(line, []byte("CONNECT ")) && bytes.Contains(line, []byte(" HTTP/1.")) && !bytes.Contains(bytes.ToLower(head), []byte("\nproxy-authorization:"))

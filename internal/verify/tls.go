@@ -309,6 +309,9 @@ func (t *tlsTalk) completed(suite tlswire.Suite) (client, server []tlswire.Recor
 	if err != nil {
 		return nil, nil, orMissing(err, s)
 	}
+	if tlswire.Is13(t.answer.Version) && t.turnedAway(client, server, suite.Name) {
+		return nil, nil, fmt.Errorf("%w: an alert is all that the server said to what the client sent for a certificate", errUnfinished)
+	}
 	return client, server, nil
 }
 

@@ -3,6 +3,7 @@ package verify
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	tlswire "github.com/sealmesh/sealmesh/internal/dissect/tls"
@@ -20,14 +21,44 @@ const (
 // finished13 is how long the shortest record is that ends a handshake of TLS 1.3:
 // an alert, which is what a side sends that breaks it off, is far shorter.
 func finished13(suite string) int {
-	hash, tag := 32, 16
+	hash := 32
 	if strings.HasSuffix(suite, "SHA384") {
 		hash = 48
 	}
+	return 4 + hash + 1 + tag13(suite)
+}
+
+// alert13 is how long an alert is in TLS 1.3, as it is sent everywhere.
+func alert13(suite string) int { return 2 + 1 + tag13(suite) }
+
+func tag13(suite string) int {
 	if strings.Contains(suite, "CCM_8") {
-		tag = 8
+		return 8
 	}
-	return 4 + hash + 1 + tag
+	return 16
+}
+
+// turnedAway reports whether all that the server of TLS 1.3 said to the client's
+// certificate, or to its having none, was an alert: what a client sends that was not
+// asked for one begins with a Finished by itself.
+func (t *tlsTalk) turnedAway(client, server []tlswire.Record, suite string) bool {
+	if t.hello.EarlyData || len(client) == 0 || client[0].Length == finished13(suite) {
+		return false
+	}
+	asked := packetAt(t.client.d, client[0].Offset)
+	var said []tlswire.Record
+	for _, r := range server {
+		if packetAt(t.server.d, r.Offset) > asked {
+			said = append(said, r)
+		}
+	}
+	if asked == 0 || len(said) != 1 || said[0].Length != alert13(suite) {
+		return false
+	}
+	at := packetAt(t.server.d, said[0].Offset)
+	return !slices.ContainsFunc(client, func(r tlswire.Record) bool {
+		return r.Length == alert13(suite) && packetAt(t.client.d, r.Offset) < at
+	})
 }
 
 // check13 accepts what one side may send in TLS 1.3: its hello in clear, twice

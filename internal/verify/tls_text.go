@@ -98,13 +98,17 @@ func (t *tlsTalk) textInRecords() *Evidence {
 
 // evidenceAt quotes bytes at an offset of a direction.
 func evidenceAt(d *capture.Direction, offset int, raw []byte, from string) *Evidence {
-	packet := 0
+	return newEvidence(raw[:min(len(raw), evidenceBytes)], packetAt(d, offset), from)
+}
+
+// packetAt is the number of the packet that brought the byte at an offset, or 0.
+func packetAt(d *capture.Direction, offset int) int {
 	for _, c := range d.Chunks {
 		if offset >= c.Offset && offset < c.Offset+len(c.Data) {
-			packet = c.Packet(offset - c.Offset)
+			return c.Packet(offset - c.Offset)
 		}
 	}
-	return newEvidence(raw[:min(len(raw), evidenceBytes)], packet, from)
+	return 0
 }
 
 // looksSealed reports whether the bodies of sealed records could be random.

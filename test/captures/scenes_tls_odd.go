@@ -83,6 +83,7 @@ var oddTLSScenes = []scene{
 	failed("fail-unknown-ca-tls12", "-tls1_2", "-tls1_2 -verify_return_error -verify_hostname other.lab"),
 	failed("fail-unknown-ca-tls13", "-tls1_3", "-tls1_3 -verify_return_error -verify_hostname other.lab"),
 	failed("fail-no-client-cert-tls12", "-tls1_2 -Verify 1 -verify_return_error -CAfile ca.crt", "-tls1_2"),
+	failed("fail-no-client-cert-tls13", "-tls1_3 -Verify 1 -verify_return_error -CAfile ca.crt", "-tls1_3"),
 	{
 		name: "http-to-tls-port", server: serverOf(""), ready: []string{"tcp/4433"},
 		client: `printf 'GET /secret HTTP/1.0\r\n\r\n' | nc -N $S 4433`,

@@ -127,10 +127,31 @@ func (a atlas) expand(t target) (list []vantage, left string, err error) {
 		if !filepath.IsAbs(path) {
 			path = filepath.Join("/run/netns", path)
 		}
-		return a.everything(path, filepath.Base(t.name), "network namespace "+path)
+		list, left, err := a.everything(path, filepath.Base(t.name), "network namespace "+path)
+		if err != nil {
+			err = hint(err, "\"ip netns list\" shows names; a path is such as /proc/PID/ns/net")
+		}
+		return list, left, err
 	}
-	description := "interface " + t.name + " of this machine" + directions("this machine")
-	return []vantage{{name: t.name, description: description, iface: t.name}}, "", nil
+	list, err = iface(t.name)
+	return list, "", err
+}
+
+// iface is one interface of this machine.
+func iface(name string) ([]vantage, error) {
+	all, err := live.Interfaces("")
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, i := range all {
+		names = append(names, i.Name)
+	}
+	if !slices.Contains(names, name) {
+		return nil, hint(fmt.Errorf("interface %s: this machine has none of that name", name), "it has %s", strings.Join(names, ", "))
+	}
+	description := "interface " + name + " of this machine" + directions("this machine")
+	return []vantage{{name: name, description: description, iface: name}}, nil
 }
 
 // directions says what the direction of a packet means.
@@ -140,11 +161,11 @@ var errNoMesh = errors.New("no mesh directory to find it in")
 
 func (a atlas) workload(name string) ([]vantage, string, error) {
 	if a.state == nil {
-		return nil, "", hint(fmt.Errorf("workload %s: %w", name, errNoMesh), "name the directory of the mesh's objects with -f, or a namespace with netns/NAME")
+		return nil, "", hint(fmt.Errorf("workload %s: %w", name, errNoMesh), "name the directory of the mesh's objects with -f; without a mesh, capture its network namespace")
 	}
 	at := slices.IndexFunc(a.state.Workloads, func(w mesh.Workload) bool { return w.Metadata.Namespace+"/"+w.Metadata.Name == name })
 	if at < 0 {
-		return nil, "", hint(fmt.Errorf("workload %s: there is none in %s", name, a.path), "\"sealmesh status\" lists those of this machine")
+		return nil, "", hint(fmt.Errorf("workload %s: there is none in %s", name, a.path), "\"sealmesh status -f %s\" lists those of this machine", a.path)
 	}
 	w := a.state.Workloads[at]
 	if w.Spec.NetNS == "" && w.Spec.User == "" && w.Spec.Cgroup == "" {
@@ -189,11 +210,11 @@ func (a atlas) everything(netns, name, description string) (list []vantage, left
 // node is the uplinks of a node of this machine.
 func (a atlas) node(name string) ([]vantage, error) {
 	if a.state == nil {
-		return nil, hint(fmt.Errorf("node %s: %w", name, errNoMesh), "name the directory of the mesh's objects with -f, or an interface with iface/NAME")
+		return nil, hint(fmt.Errorf("node %s: %w", name, errNoMesh), "name the directory of the mesh's objects with -f; without a mesh, capture an interface")
 	}
 	at := slices.IndexFunc(a.state.Nodes, func(n mesh.Node) bool { return n.Metadata.Name == name })
 	if at < 0 {
-		return nil, fmt.Errorf("node %s: there is none in %s", name, a.path)
+		return nil, hint(fmt.Errorf("node %s: there is none in %s", name, a.path), "add a Node there, or capture an interface")
 	}
 	spec := a.state.Nodes[at].Spec
 	all, err := live.Interfaces(spec.NetNS)

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -48,6 +49,8 @@ func Run(ctx context.Context, version string, args []string, stdout, stderr io.W
 	fmt.Fprintln(stderr, "error:", err)
 	if h, ok := errors.AsType[hinted](err); ok {
 		fmt.Fprintln(stderr, "hint:", h.hint)
+	} else if errors.Is(err, fs.ErrPermission) {
+		fmt.Fprintln(stderr, "hint: run it with sudo, or as a user who may")
 	} else if strings.HasPrefix(err.Error(), "unknown command") {
 		fmt.Fprintln(stderr, "hint: see \"sealmesh --help\" for the commands there are")
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v2"
 	"golang.org/x/term"
 
 	"github.com/sealmesh/sealmesh/internal/capture"
@@ -117,6 +119,9 @@ func (o *verifyOptions) run(cmd *cobra.Command, files []string) error {
 	if err != nil {
 		return err
 	}
+	if err := o.idle(cmd); err != nil {
+		return err
+	}
 	if o.probe.on {
 		return o.experiment(cmd, files, cfg.Knowledge, out)
 	}
@@ -162,12 +167,8 @@ func verdictError(r verify.Result) error {
 // config is by what to judge.
 func (o *verifyOptions) config() (cfg verify.Config, lanes [][]verify.Lane, err error) {
 	if o.expect != "" {
-		text, err := os.ReadFile(o.expect)
-		if err != nil {
-			return cfg, nil, fmt.Errorf("--expect: %w", err)
-		}
-		if cfg.Expect, err = verify.ParseExpectations(text); err != nil {
-			return cfg, nil, fmt.Errorf("--expect %s: %w", o.expect, err)
+		if cfg.Expect, err = readExpectations(o.expect); err != nil {
+			return cfg, nil, err
 		}
 	}
 	for _, path := range o.attest {
@@ -183,6 +184,30 @@ func (o *verifyOptions) config() (cfg verify.Config, lanes [][]verify.Lane, err 
 	}
 	cfg.Knowledge.WireGuardKeys, err = parseKeys(o.keys)
 	return cfg, lanes, err
+}
+
+// readExpectations reads the file of --expect.
+func readExpectations(path string) (*verify.Expectations, error) {
+	const example = "\"sealmesh verify --help\" shows an example"
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, hint(fmt.Errorf("--expect: %w", err), example)
+	}
+	if severalDocuments(text) {
+		return nil, hint(fmt.Errorf("--expect %s: must be one YAML document: what follows \"---\" would not be read", path), "put all edges into one list \"expect\", and all exemptions into one list \"exempt\"")
+	}
+	e, err := verify.ParseExpectations(text)
+	if err != nil {
+		return nil, hint(fmt.Errorf("--expect %s: %w", path, err), example)
+	}
+	return e, nil
+}
+
+// severalDocuments reports whether a YAML stream goes on behind its first document.
+func severalDocuments(text []byte) bool {
+	documents := yaml.NewDecoder(bytes.NewReader(text))
+	var first, second any
+	return documents.Decode(&first) == nil && !errors.Is(documents.Decode(&second), io.EOF)
 }
 
 // parseKeys reads NAME=BASE64.
@@ -272,8 +297,10 @@ func (o *verifyOptions) input(cmd *cobra.Command, files []string) (*input, error
 	switch wrong := o.live.misused(cmd); {
 	case wrong != nil:
 		return nil, wrong
-	case o.live.wanted() && len(o.read)+len(files) > 0:
-		return nil, hint(fmt.Errorf("%q: a capture is either read or made", append(o.read, files...)[0]), "name several interfaces with commas: --iface eth0,eth1")
+	case o.live.wanted() && len(o.read) > 0:
+		return nil, hint(fmt.Errorf("--read %s: packets are either read or captured", o.read[0]), "leave out --read, or what is to be captured")
+	case o.live.wanted() && len(files) > 0:
+		return nil, hint(fmt.Errorf("%q: nothing says what to do with it", files[0]), "name several interfaces with commas: --iface eth0,eth1")
 	case o.live.wanted():
 		return o.live.input(cmd)
 	case len(o.read) == 0 && len(files) > 0:

@@ -45,13 +45,18 @@ func (o *liveOptions) wanted() bool {
 func (o *liveOptions) targets() ([]target, error) {
 	var all []target
 	for _, named := range []struct {
-		kind  string
-		names []string
-	}{{targetWorkload, o.workloads}, {targetNode, o.nodes}, {targetNetns, o.netns}, {targetIface, o.ifaces}} {
+		kind, form string
+		names      []string
+	}{
+		{targetWorkload, "NAMESPACE/NAME", o.workloads},
+		{targetNode, "the name of a node", o.nodes},
+		{targetNetns, "a name that \"ip netns list\" shows, or a path", o.netns},
+		{targetIface, "the name of an interface", o.ifaces},
+	} {
 		for _, name := range named.names {
 			t, err := parseTarget(named.kind + "/" + name)
 			if err != nil {
-				return nil, fmt.Errorf("--%s: %w", named.kind, err)
+				return nil, fmt.Errorf("--%s %q: must be %s", named.kind, name, named.form)
 			}
 			all = append(all, t)
 		}
@@ -67,7 +72,7 @@ func (o *liveOptions) atlas(c *cobra.Command) (atlas, error) {
 // misused says which flags mean nothing as they are.
 func (o *liveOptions) misused(c *cobra.Command) error {
 	if o.duration < 0 {
-		return errors.New("--for: must not be negative")
+		return hint(errors.New("--for: must not be negative"), "such as --for 30s")
 	}
 	for _, name := range []string{"for", "loopback"} {
 		if c.Flags().Changed(name) && !o.wanted() {

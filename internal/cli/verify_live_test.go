@@ -183,9 +183,9 @@ func TestVerifyLiveRefusesWhatMakesNoSense(t *testing.T) {
 		{[]string{"--for", "30s"}, "--for: nothing is to be captured"},
 		{[]string{"--loopback", "--read", "x"}, "--loopback: nothing is to be captured"},
 		{[]string{"--iface", "lo", "--for", "-1s"}, "--for: must not be negative"},
-		{[]string{"--iface", "lo", "--read", "x"}, `"x": a capture is either read or made`},
-		{[]string{"--iface", "lo", "eth1"}, `"eth1": a capture is either read or made`},
-		{[]string{"--workload", "web"}, `--workload: target "workload/web": must be workload/NAMESPACE/NAME`},
+		{[]string{"--iface", "lo", "--read", "x"}, `--read x: packets are either read or captured`},
+		{[]string{"--iface", "lo", "eth1"}, `"eth1": nothing says what to do with it`},
+		{[]string{"--workload", "web"}, `--workload "web": must be NAMESPACE/NAME`},
 		{[]string{"--iface", "nosuch0"}, "nosuch0"},
 		{[]string{"--workload", "shop/web"}, "workload shop/web: no mesh directory to find it in"},
 	} {

@@ -54,21 +54,15 @@ type output struct {
 	style  report.Style
 	path   string
 	file   *os.File
+	// becomes is the path that file is given when it is whole; empty if it has its own.
+	becomes string
 }
 
 // openOutput opens the output, so that a report is not made for nothing.
 func (o *verifyOptions) openOutput(stdout io.Writer) (*output, error) {
 	out := &output{w: stdout, format: report.Format(o.format), path: o.out}
 	if o.out != "" {
-		dir, name := filepath.Split(o.out)
-		if dir == "" {
-			dir = "."
-		}
-		var err error
-		if out.file, err = os.CreateTemp(dir, "."+name+".*"); err != nil {
-			return nil, fmt.Errorf("--out %s: %v", o.out, err)
-		}
-		return out, nil
+		return out, out.create()
 	}
 	f, ok := stdout.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
@@ -84,6 +78,29 @@ func (o *verifyOptions) openOutput(stdout io.Writer) (*output, error) {
 	return out, nil
 }
 
+// create opens the file that is to become the report. What is no regular file, such
+// as a pipe or a device, is written to as it is.
+func (o *output) create() error {
+	info, err := os.Stat(o.path)
+	switch {
+	case err == nil && info.IsDir():
+		return hint(fmt.Errorf("--out %s: is a directory", o.path), "name a file in it: --out %s", filepath.Join(o.path, "report"))
+	case err == nil && !info.Mode().IsRegular():
+		o.file, err = os.OpenFile(o.path, os.O_WRONLY, 0)
+	default:
+		if target, err := filepath.EvalSymlinks(o.path); err == nil {
+			o.becomes = target
+		} else {
+			o.becomes = o.path
+		}
+		o.file, err = os.CreateTemp(filepath.Dir(o.becomes), "."+filepath.Base(o.becomes)+".*")
+	}
+	if err != nil {
+		return fmt.Errorf("--out %s: %w", o.path, err)
+	}
+	return nil
+}
+
 // write lets write a report to where it goes. If that is a file, w is told the
 // verdict.
 func (o *output) write(verdict string, write func(io.Writer, report.Format, report.Style) error) error {
@@ -93,8 +110,7 @@ func (o *output) write(verdict string, write func(io.Writer, report.Format, repo
 	if err := write(o.file, o.format, o.style); err != nil {
 		return err
 	}
-	err := errors.Join(o.file.Chmod(0o644), o.file.Close(), os.Rename(o.file.Name(), o.path))
-	if err != nil {
+	if err := o.finish(); err != nil {
 		return fmt.Errorf("--out %s: %v", o.path, err)
 	}
 	fmt.Fprintln(o.w, verdict+"; the report is in "+o.path)
@@ -102,11 +118,21 @@ func (o *output) write(verdict string, write func(io.Writer, report.Format, repo
 	return nil
 }
 
+// finish closes the file and lets it appear.
+func (o *output) finish() error {
+	if o.becomes == "" {
+		return o.file.Close()
+	}
+	return errors.Join(o.file.Chmod(0o644), o.file.Close(), os.Rename(o.file.Name(), o.becomes))
+}
+
 // discard takes away a file that did not become whole.
 func (o *output) discard() {
 	if o.file != nil {
 		o.file.Close()
-		_ = os.Remove(o.file.Name())
+		if o.becomes != "" {
+			_ = os.Remove(o.file.Name())
+		}
 	}
 }
 

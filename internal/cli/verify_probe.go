@@ -36,15 +36,36 @@ func (o *probeOptions) flags(c *cobra.Command) {
 	_ = c.RegisterFlagCompletionFunc("proto", cobra.FixedCompletions([]string{"tcp", "udp"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
+// idle refuses flags that mean nothing beside the others.
+func (o *verifyOptions) idle(cmd *cobra.Command) error {
+	changed := cmd.Flags().Changed
+	if changed("out") && o.out == "" {
+		return hint(errors.New("--out: no file is named"), "such as --out report.html")
+	}
+	if !o.probe.on {
+		switch {
+		case changed("proto"):
+			return hint(errors.New("--proto: it is the probe that sends markers"), "add --probe; flows are judged of every protocol")
+		case changed("file") && !o.live.wanted():
+			return hint(errors.New("--file: nothing is asked of a mesh"), "name workloads or nodes of the mesh with --workload or --node, or add --probe")
+		}
+		return nil
+	}
+	for _, name := range []string{"expect", "attest", "keys", "for", "loopback"} {
+		if changed(name) {
+			return hint(fmt.Errorf("--%s: means nothing to --probe", name), "leave it out")
+		}
+	}
+	return nil
+}
+
 // experiment probes between two workloads, which are chosen if none is named.
 func (o *verifyOptions) experiment(cmd *cobra.Command, files []string, knows verify.Knowledge, out *output) error {
 	switch {
 	case len(o.read)+len(files)+len(o.live.ifaces)+len(o.live.netns) > 0:
 		return hint(errors.New("--probe: makes its own packets, between workloads"), "name two with --workload, and further nodes to watch with --node")
-	case o.expect != "" || len(o.attest)+len(o.logs) > 0 || cmd.Flags().Changed("for"):
-		return errors.New("--probe: --expect, --attest, --keys and --for mean nothing to it")
 	case out.format != report.Table && out.format != report.JSON:
-		return fmt.Errorf("-o %s: a probe is written as table or json", out.format)
+		return hint(fmt.Errorf("-o %s: a probe is written as table or json", out.format), "sealmesh verify --probe -o json")
 	case os.Geteuid() != 0:
 		return hint(errors.New("probing enters network namespaces and needs root"), "run it with sudo")
 	}
@@ -136,7 +157,7 @@ func chooseEnds(a atlas, names []string) (ends [2]mesh.Workload, err error) {
 		return ends, nil
 	case 0:
 	default:
-		return ends, fmt.Errorf("a probe goes between two workloads: %d named with --workload", len(names))
+		return ends, hint(fmt.Errorf("a probe goes between two workloads: %d named with --workload", len(names)), "name two, such as --workload shop/web,shop/cart, or none; those that can be probed: %s", nameList(able))
 	}
 	for i, first := range able {
 		for _, second := range able[i+1:] {

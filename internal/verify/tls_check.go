@@ -39,26 +39,22 @@ func tag13(suite string) int {
 }
 
 // turnedAway reports whether all that the server of TLS 1.3 said to the client's
-// certificate, or to its having none, was an alert: what a client sends that was not
-// asked for one begins with a Finished by itself.
+// certificate, or to its having none, was an alert. What a client sends that was not
+// asked for one begins with a Finished by itself; the server's own stands right
+// before the alert, or is in an earlier packet than what the client sent.
 func (t *tlsTalk) turnedAway(client, server []tlswire.Record, suite string) bool {
-	if t.hello.EarlyData || len(client) == 0 || client[0].Length == finished13(suite) {
+	n := len(server)
+	if t.hello.EarlyData || len(client) == 0 || n < 2 || client[0].Length == finished13(suite) || server[n-1].Length != alert13(suite) {
 		return false
 	}
-	asked := packetAt(t.client.d, client[0].Offset)
-	var said []tlswire.Record
-	for _, r := range server {
-		if packetAt(t.server.d, r.Offset) > asked {
-			said = append(said, r)
-		}
+	asked, said := packetAt(t.client.d, client[0].Offset), packetAt(t.server.d, server[n-1].Offset)
+	closes := func(r tlswire.Record) bool {
+		return r.Length == alert13(suite) && packetAt(t.client.d, r.Offset) <= said
 	}
-	if asked == 0 || len(said) != 1 || said[0].Length != alert13(suite) {
+	if slices.ContainsFunc(client, closes) {
 		return false
 	}
-	at := packetAt(t.server.d, said[0].Offset)
-	return !slices.ContainsFunc(client, func(r tlswire.Record) bool {
-		return r.Length == alert13(suite) && packetAt(t.client.d, r.Offset) < at
-	})
+	return server[n-2].Length == finished13(suite) || said > asked && packetAt(t.server.d, server[n-2].Offset) < asked
 }
 
 // check13 accepts what one side may send in TLS 1.3: its hello in clear, twice

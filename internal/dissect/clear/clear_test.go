@@ -300,3 +300,16 @@ func TestPiecesOfAStreamDoNotAddUp(t *testing.T) {
 		t.Errorf("called %s, by %d bits", m.Protocol, m.Bits)
 	}
 }
+
+// TestOneNumberDoesNotMakeAConversation: ChannelData of TURN, cut short, has the
+// same channel and length in each datagram.
+func TestOneNumberDoesNotMakeAConversation(t *testing.T) {
+	talk := &Talk{Datagrams: true}
+	for i := range 20 {
+		side := talk.sides()[i%2]
+		side.Parts = append(side.Parts, Part{Data: []byte(x("40 01 0049 17 fefd 0001 00000000 00 ") + string(rune(6+i%6)) + x("003c") + noise(4)), Cut: true})
+	}
+	if m, ok := Recognize(talk); ok {
+		t.Errorf("called %s, by %d bits", m.Protocol, m.Bits)
+	}
+}

@@ -127,8 +127,14 @@ func coap(m *message) {
 	m.want(token <= 8, 0)
 	class := code >> 5
 	m.want(class == 0 && code <= 7 || class == 2 && code&31 <= 31 || class >= 4 && class <= 5 && code&31 < 16, 1)
-	asked := slices.Contains(m.said.ids, uint32(id))
+	at := slices.Index(m.said.ids, uint32(id))
+	asked := at >= 0
+	if asked && class != 0 { // each is answered once
+		m.said.ids = slices.Delete(m.said.ids, at, at+1)
+	}
 	switch value := string(m.take(token)); {
+	case class == 0 && asked: // sent again, or no number at all
+		m.bits = 0
 	case class == 0:
 		m.said.ids, m.said.token = append(m.said.ids, uint32(id)), value
 	case asked && value == m.said.token:

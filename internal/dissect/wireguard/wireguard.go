@@ -11,6 +11,7 @@
 package wireguard
 
 import (
+	"bytes"
 	"crypto/subtle"
 	"encoding/binary"
 	"fmt"
@@ -132,7 +133,7 @@ func batched(b []byte) int {
 	const number = 8 // where the counter is
 	for at := DataHeader + Tag; at+DataHeader <= len(b); at += padding {
 		next := b[at:]
-		if string(next[:number]) == string(b[:number]) &&
+		if bytes.Equal(next[:number], b[:number]) &&
 			binary.LittleEndian.Uint64(next[number:])-binary.LittleEndian.Uint64(b[number:])-1 < batchGap {
 			return at
 		}

@@ -72,11 +72,11 @@ tunnels. "sealmesh verify" takes none.`,
 		Example: `  sealmesh capture shop/web shop/cart -w shop.pcapng --for 30s
   sealmesh capture node/n1 -w - | wireshark -k -i -
   sealmesh capture iface/eth0 -w ring.pcapng --file-size 10MB --files 5 --port 443`,
-		Args: cobra.MinimumNArgs(1),
+		Args: cobra.ArbitraryArgs,
 	}
 	dir := flagDir(c)
 	f := c.Flags()
-	f.StringVarP(&o.write, "write", "w", "", "file to write, - for standard output")
+	f.StringVarP(&o.write, "write", "w", "", "`FILE` to write; \"-\" is standard output")
 	f.BoolVar(&o.loopback, "loopback", false, "capture loopback, too")
 	f.IntVar(&o.snaplen, "snaplen", 0, fmt.Sprintf("bytes to keep of a packet, at most %d (default: all)", live.MaxSnapLen))
 	f.StringSliceVar(&o.filter.ports, "port", nil, "only these ports, at either end")
@@ -89,10 +89,15 @@ tunnels. "sealmesh verify" takes none.`,
 	f.IntVar(&o.files, "files", 0, "how many of those files to keep, the newest")
 	f.BoolVar(&o.comments, "comments", true, "comment packets where a verdict is reached")
 	flagDecrypt(c, &o)
-	_ = c.MarkFlagRequired("write")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		o.dir, o.dirNamed = *dir, cmd.Flags().Changed("file")
 		o.stdout, o.stderr = cmd.OutOrStdout(), cmd.ErrOrStderr()
+		switch {
+		case len(args) == 0:
+			return hint(errors.New("no target is named"), "name one: %s", targetForms)
+		case o.write == "":
+			return hint(errors.New("-w: no file is named"), "sealmesh capture %s -w capture.pcapng", shellLine(args))
+		}
 		for _, arg := range args {
 			t, err := parseTarget(arg)
 			if err != nil {
@@ -175,6 +180,9 @@ func (o *captureOptions) validate() error {
 	if o.count < 0 || o.duration < 0 {
 		return errors.New("--count and --for must not be negative")
 	}
+	if o.snaplen < 0 || o.snaplen > live.MaxSnapLen {
+		return fmt.Errorf("--snaplen %d: must be 1 to %d bytes, or 0 for all", o.snaplen, live.MaxSnapLen)
+	}
 	return nil
 }
 
@@ -184,14 +192,14 @@ func (o filterOptions) parse(a atlas) (live.Filter, error) {
 	for _, s := range o.ports {
 		port, err := strconv.ParseUint(s, 10, 16)
 		if err != nil || port == 0 {
-			return f, fmt.Errorf("port %q: must be 1 to 65535", s)
+			return f, fmt.Errorf("--port %q: must be 1 to 65535", s)
 		}
 		f.Ports = append(f.Ports, uint16(port))
 	}
 	for _, s := range o.peers {
 		prefixes, err := a.peer(s)
 		if err != nil {
-			return f, err
+			return f, fmt.Errorf("--peer %w", err)
 		}
 		f.Peers = append(f.Peers, prefixes...)
 	}
@@ -216,7 +224,11 @@ func (o *captureOptions) open(packets *liveCapture, filter live.Filter, names []
 	if o.write == "-" {
 		return pcapng.Stream(o.stdout, head, packets.endings)
 	}
-	return pcapng.Create(o.write, head, pcapng.Ring{Size: int64(o.fileSize), Files: o.files}, packets.endings)
+	file, err := pcapng.Create(o.write, head, pcapng.Ring{Size: int64(o.fileSize), Files: o.files}, packets.endings)
+	if err != nil {
+		return nil, fmt.Errorf("-w: %w", err)
+	}
+	return file, nil
 }
 
 // notes are what a file says of itself.
@@ -231,15 +243,27 @@ func (o *captureOptions) notes(packets *liveCapture) []string {
 func (o *captureOptions) summarize(packets *liveCapture, r *recorder) {
 	tw := tabwriter.NewWriter(o.stderr, 0, 0, 2, ' ', 0)
 	for i, s := range packets.statistics() {
-		fmt.Fprintf(tw, "%s\t%d packets\t%d dropped by the kernel\n", packets.vantages[i].name, r.written[i], s.Dropped)
+		fmt.Fprintf(tw, "%s\t%s\t%d dropped by the kernel\n", packets.vantages[i].name, counted(r.written[i], "packet"), s.Dropped)
 	}
 	_ = tw.Flush()
-	if r.keys != nil {
-		fmt.Fprintf(o.stderr, "the file holds the keys of %d sessions: whoever has it reads what they carried\n", r.keys.found)
+	switch {
+	case r.keys == nil:
+	case r.keys.found == 0:
+		fmt.Fprintln(o.stderr, "the file holds no keys: no lane whose beginning was captured had any")
+	default:
+		fmt.Fprintf(o.stderr, "the file holds the keys of %s: whoever has it reads what they carried\n", counted(r.keys.found, "session"))
 	}
 	if o.write != "-" {
 		fmt.Fprintln(o.stderr, "wrote", strings.Join(r.file.Paths(), ", "))
 	}
+}
+
+// counted is a number of things.
+func counted(n int, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return fmt.Sprintf("%d %s", n, thing)
 }
 
 // recorder writes packets as they come.

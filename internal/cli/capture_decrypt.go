@@ -71,7 +71,7 @@ func (k *keyAsker) begin(ctx context.Context) error {
 		}
 	}
 	if !asked {
-		return errors.New("--decrypt: no proxy answers")
+		return hint(errors.New("--decrypt: no proxy answers"), "\"sealmesh status -f %s\" says how they stand", k.dir)
 	}
 	return nil
 }

@@ -311,7 +311,7 @@ func (a atlas) peer(s string) ([]netip.Prefix, error) {
 		}
 	}
 	if len(found) == 0 {
-		return nil, fmt.Errorf("peer %q: must be an address, a prefix such as 10.1.0.0/16, or the name of a workload or node of the mesh", s)
+		return nil, fmt.Errorf("%q: must be an address, a prefix such as 10.1.0.0/16, or the name of a workload or node of the mesh", s)
 	}
 	return found, nil
 }

@@ -230,14 +230,14 @@ func TestCaptureRefusesWhatMakesNoSense(t *testing.T) {
 		{[]string{"node/n9", "-w", "x"}, "node n9: there is none in"},
 		{[]string{"iface/nosuch0", "-w", "x"}, "nosuch0"},
 		{[]string{"netns/no-such", "-w", "x"}, "no-such"},
-		{[]string{"shop/web"}, `required flag(s) "write" not set`},
+		{[]string{"shop/web"}, "-w: no file is named"},
 		{[]string{"shop/web", "-w", "x", "--port", "http"}, `port "http": must be 1 to 65535`},
 		{[]string{"shop/web", "-w", "x", "--proto", "tpc"}, `protocol "tpc": must be one of esp, icmp`},
 		{[]string{"shop/web", "-w", "x", "--peer", "nobody"}, `peer "nobody": must be an address`},
 		{[]string{"shop/web", "-w", "x", "--files", "3"}, "number of files without a file size"},
 		{[]string{"shop/web", "-w", "x", "--file-size", "10parsec"}, "must be a size such as"},
 		{[]string{"shop/web", "-w", "-", "--file-size", "10MB"}, "standard output is one stream"},
-		{[]string{"shop/web", "-w", "x", "--snaplen", "-1"}, "snapshot length -1"},
+		{[]string{"shop/web", "-w", "x", "--snaplen", "-1"}, "--snaplen -1: must be 1 to"},
 		{[]string{"shop/web", "-w", filepath.Join(s.mesh, "no", "such")}, "no such file or directory"},
 	} {
 		r := start(t, nil, append([]string{"capture", "-f", s.mesh}, tc.args...)...)
@@ -277,7 +277,7 @@ func TestCaptureHoldsKeysBeforeWhatTheyOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	said, _ := r.told()
-	if !strings.Contains(said, "holds the keys of 1 sessions") {
+	if !strings.Contains(said, "holds the keys of 1 session:") {
 		t.Errorf("asked for %q, said\n%s", asked, said)
 	}
 	out, err := exec.CommandContext(t.Context(), "tshark", "-r", file, "-d", "tls.port==4433,http", "-Y", "http.request", "-T", "fields", "-e", "http.request.uri").Output()

@@ -80,7 +80,7 @@ func (r *Result) judgeLegs(w *watch) (leaked bool) {
 		}
 		for found := range w.report.Flows() {
 			if found.Dst == leg.Dst.String() && found.Proto == leg.Proto {
-				leg.Sealed = append(leg.Sealed, found)
+				leg.Flows = append(leg.Flows, found)
 			}
 		}
 	}

@@ -103,8 +103,8 @@ type Leg struct {
 	Error   string `json:"error,omitempty"`
 	// Seen are the captures that saw the marker or its answer in clear.
 	Seen []Sighting `json:"seen"`
-	// Sealed says how the flow to Dst was sealed, by the captures that saw it.
-	Sealed []verify.Finding `json:"sealed,omitempty"`
+	// Flows to Dst, as the captures that saw them judge them.
+	Flows []verify.Finding `json:"flows,omitempty"`
 
 	marker, answer string
 }

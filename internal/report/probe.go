@@ -47,13 +47,17 @@ func (p *page) probe(r *probe.Result) {
 		}
 		p.leg(l, leg, fmt.Sprintf("seen by %d of %d captures", n, all))
 	}
-	fmt.Fprintln(p.w, "\n"+p.paint(styleBold, "Markers")+"  sent through the seal: no capture may see them")
+	fmt.Fprintln(p.w, "\n"+p.paint(styleBold, "Markers")+"  sent to be sealed: no capture may see them")
 	for i := range r.Legs {
 		p.marker(r, &r.Legs[i])
 	}
 	fmt.Fprintln(p.w, "\n"+p.paint(styleBold, "Captures"))
+	widest := 0
 	for _, c := range r.Watched {
-		fmt.Fprintf(p.w, "   %s  %s, %d dropped, saw %d of %d controls\n", clean(c.Vantage), count(c.Packets)+" "+plural(c.Packets, "packet"), c.Dropped, c.Controls, len(r.Control))
+		widest = max(widest, len(clean(c.Vantage)))
+	}
+	for _, c := range r.Watched {
+		fmt.Fprintf(p.w, "   %-*s  %s, %d dropped, saw %d of %d controls\n", widest, clean(c.Vantage), count(c.Packets)+" "+plural(c.Packets, "packet"), c.Dropped, c.Controls, len(r.Control))
 	}
 	fmt.Fprintln(p.w)
 	p.probeVerdict(r)
@@ -70,7 +74,7 @@ func (p *page) marker(r *probe.Result, leg *probe.Leg) {
 		p.detail(styleYellow, "because", leg.Error)
 	default:
 		p.leg(look{"✓", ""}, leg, fmt.Sprintf("carried, and seen by none of %d captures", len(r.Watched)))
-		p.detail(styleDim, "sealed", sealsOf(slices.Concat(leg.Sealed, r.Tunnels)))
+		p.detail(styleDim, "sealed", sealsOf(slices.Concat(leg.Flows, r.Tunnels)))
 	}
 }
 
@@ -82,8 +86,11 @@ func (p *page) leg(l look, leg *probe.Leg, words string) {
 
 func (p *page) probeVerdict(r *probe.Result) {
 	headline, _ := verdictWords(r.Verdict)
-	style := map[verify.Result]string{verify.Sealed: styleGreen, verify.Leaked: styleRed}[r.Verdict]
-	fmt.Fprintln(p.w, p.paint(styleBold+";"+cmp.Or(style, styleYellow), headline))
+	meaning := map[verify.Result]string{
+		verify.Sealed: "Every marker arrived, every capture saw the controls, and none saw a marker.",
+		verify.Leaked: "At least one marker could be read on the wire.",
+	}[r.Verdict]
+	p.headline(r.Verdict, headline, cmp.Or(meaning, "No marker was read, but not enough was seen to call it sealed."))
 	for _, d := range r.Doubts {
 		p.summary("doubt", d)
 	}

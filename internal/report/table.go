@@ -263,7 +263,21 @@ func outcomeWords(o verify.Outcome) string {
 // verdict closes the page.
 func (p *page) verdict(d *Document, edges []*Edge) {
 	headline, meaning := verdictWords(d.Result)
-	style := map[verify.Result]string{verify.Sealed: styleGreen, verify.Leaked: styleRed}[d.Result]
+	p.headline(d.Result, headline, meaning)
+	p.summary("edges", tallyLine(edges))
+	p.summary("seen", factLine(facts(d.Coverage)))
+	for i, doubt := range d.Doubts {
+		title := "doubts"
+		if i > 0 {
+			title = ""
+		}
+		p.summary(title, doubt)
+	}
+}
+
+// headline is a result in a word or two, and what it means.
+func (p *page) headline(r verify.Result, headline, meaning string) {
+	style := map[verify.Result]string{verify.Sealed: styleGreen, verify.Leaked: styleRed}[r]
 	painted := p.paint(styleBold+";"+cmp.Or(style, styleYellow), headline)
 	if utf8.RuneCountInString(headline)+2+utf8.RuneCountInString(meaning) <= p.Width {
 		painted += "  " + p.paint(styleDim, meaning)
@@ -274,15 +288,6 @@ func (p *page) verdict(d *Document, edges []*Edge) {
 		if line != "" {
 			fmt.Fprintln(p.w, p.paint(styleDim, "  "+line))
 		}
-	}
-	p.summary("edges", tallyLine(edges))
-	p.summary("seen", factLine(facts(d.Coverage)))
-	for i, doubt := range d.Doubts {
-		title := "doubts"
-		if i > 0 {
-			title = ""
-		}
-		p.summary(title, doubt)
 	}
 }
 

@@ -74,19 +74,20 @@ tunnels. "sealmesh verify" takes none.`,
   sealmesh capture iface/eth0 -w ring.pcapng --file-size 10MB --files 5 --port 443`,
 		Args: cobra.ArbitraryArgs,
 	}
-	dir := flagDir(c)
 	f := c.Flags()
+	f.SortFlags = false // as they are needed
 	f.StringVarP(&o.write, "write", "w", "", "`FILE` to write; \"-\" is standard output")
+	f.DurationVar(&o.duration, "for", 0, "how long to capture, such as 30s (default: until Ctrl-C)")
+	f.IntVar(&o.count, "count", 0, "end after so many packets")
+	dir := flagDir(c)
 	f.BoolVar(&o.loopback, "loopback", false, "capture loopback, too")
-	f.IntVar(&o.snaplen, "snaplen", 0, fmt.Sprintf("bytes to keep of a packet, at most %d (default: all)", live.MaxSnapLen))
 	f.StringSliceVar(&o.filter.ports, "port", nil, "only these ports, at either end")
 	f.StringSliceVar(&o.filter.peers, "peer", nil, "only these addresses, prefixes, workloads or nodes, at either end")
 	f.StringSliceVar(&o.filter.protos, "proto", nil, "only these protocols: "+strings.Join(live.Protos(), ", "))
 	f.BoolVar(&o.filter.notLoopback, "not-loopback", false, "leave out packets from or to loopback addresses")
-	f.DurationVar(&o.duration, "for", 0, "how long to capture (default: until Ctrl-C)")
-	f.IntVar(&o.count, "count", 0, "end after so many packets")
+	f.IntVar(&o.snaplen, "snaplen", 0, fmt.Sprintf("bytes to keep of a packet, at most %d (default: all)", live.MaxSnapLen))
 	f.Var(&o.fileSize, "file-size", "go on in a next file when one is this large, such as 10MB")
-	f.IntVar(&o.files, "files", 0, "how many of those files to keep, the newest")
+	f.IntVar(&o.files, "files", 0, "how many of those files to keep, the newest (default: all)")
 	f.BoolVar(&o.comments, "comments", true, "comment packets where a verdict is reached")
 	flagDecrypt(c, &o)
 	c.RunE = func(cmd *cobra.Command, args []string) error {

@@ -57,6 +57,7 @@ bytes as they were on the wire.`,
 		Args: cobra.ArbitraryArgs,
 	}
 	f := c.Flags()
+	f.SortFlags = false // as they are needed
 	f.StringArrayVar(&o.read, "read", nil, "capture `FILE`, pcap or pcapng, gzip too; \"-\" is standard input (repeatable)")
 	f.StringArrayVar(&o.keys, "keys", nil, "key log `FILE` with TLS session secrets, as SSLKEYLOGFILE names it (repeatable)")
 	f.StringVar(&o.as, "as", asText, "text or hex")

@@ -30,7 +30,7 @@ type place struct {
 
 // flagDir adds -f to a command.
 func flagDir(c *cobra.Command) *string {
-	dir := c.Flags().StringP("file", "f", "mesh", "directory of the mesh's objects")
+	dir := c.Flags().StringP("file", "f", "mesh", "`DIR` with the mesh's objects")
 	_ = c.MarkFlagDirname("file")
 	return dir
 }

@@ -86,15 +86,16 @@ What must be there and what need not be sealed is said in YAML, for --expect:
 		Args: cobra.ArbitraryArgs,
 	}
 	f := c.Flags()
+	f.SortFlags = false // as they are needed
 	f.StringArrayVar(&o.read, "read", nil, "capture `FILE` to judge, pcap or pcapng, gzip too; \"-\" is standard input (repeatable)")
-	f.VarP(&o.format, "output", "o", "table, wide, json, junit, sarif or html")
-	f.StringVar(&o.out, "out", "", "write the report to this `FILE`")
-	f.StringVar(&o.expect, "expect", "", "`FILE` with the edges that must be there, how each must be sealed, and what is exempt")
-	f.StringArrayVar(&o.attest, "attest", nil, "what a proxy answers at /connections, saved to a `FILE` (repeatable)")
-	f.StringArrayVar(&o.keys, "wireguard-key", nil, "public key of a WireGuard peer, as `NAME=BASE64` (repeatable)")
-	f.StringArrayVar(&o.logs, "keys", nil, "key log `FILE` with TLS session secrets, which tell who the ends are (repeatable)")
 	o.live.flags(c)
 	o.probe.flags(c)
+	f.StringVar(&o.expect, "expect", "", "`FILE` with the edges that must be there, how each must be sealed, and what is exempt")
+	f.StringArrayVar(&o.attest, "attest", nil, "what a proxy answers at /connections, saved to a `FILE` (repeatable)")
+	f.StringArrayVar(&o.logs, "keys", nil, "key log `FILE` with TLS session secrets, which tell who the ends are (repeatable)")
+	f.StringArrayVar(&o.keys, "wireguard-key", nil, "public key of a WireGuard peer, as `NAME=BASE64` (repeatable)")
+	f.VarP(&o.format, "output", "o", "table, wide, json, junit, sarif or html; of a probe table or json")
+	f.StringVar(&o.out, "out", "", "write the report to this `FILE`")
 	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formatNames(), cobra.ShellCompDirectiveNoFileComp))
 	_ = c.MarkFlagFilename("expect", "yaml", "yml")
 	c.RunE = o.run

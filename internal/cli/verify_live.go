@@ -26,13 +26,13 @@ type liveOptions struct {
 }
 
 func (o *liveOptions) flags(c *cobra.Command) {
-	o.dir = flagDir(c)
 	f := c.Flags()
-	f.StringSliceVar(&o.workloads, "workload", nil, "capture these workloads of the mesh, NAMESPACE/NAME")
-	f.StringSliceVar(&o.nodes, "node", nil, "capture the uplinks of these nodes of the mesh")
-	f.StringSliceVar(&o.netns, "netns", nil, "capture these network namespaces, by name or path")
-	f.StringSliceVar(&o.ifaces, "iface", nil, "capture these interfaces of this machine")
-	f.DurationVar(&o.duration, "for", 0, "how long to capture (default: until Ctrl-C)")
+	f.StringSliceVar(&o.ifaces, "iface", nil, "capture the interface `NAME` of this machine (repeatable, or with commas; so are the next three)")
+	f.StringSliceVar(&o.netns, "netns", nil, "capture the network namespace `NAME`, or by its path")
+	f.StringSliceVar(&o.workloads, "workload", nil, "capture the workload `NAMESPACE/NAME` of the mesh; with --probe, its ends")
+	f.StringSliceVar(&o.nodes, "node", nil, "capture the uplinks of the node `NAME` of the mesh")
+	o.dir = flagDir(c)
+	f.DurationVar(&o.duration, "for", 0, "how long to capture, such as 30s (default: until Ctrl-C)")
 	f.BoolVar(&o.loopback, "loopback", false, "capture loopback, too")
 }
 

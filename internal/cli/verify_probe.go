@@ -32,7 +32,7 @@ type probeOptions struct {
 func (o *probeOptions) flags(c *cobra.Command) {
 	f := c.Flags()
 	f.BoolVar(&o.on, "probe", false, "send markers between two workloads and look for them on the wire")
-	f.StringSliceVar(&o.protos, "proto", []string{"tcp", "udp"}, "what the probe sends its markers by")
+	f.StringSliceVar(&o.protos, "proto", []string{"tcp", "udp"}, "what the probe sends its markers by: tcp, udp")
 	_ = c.RegisterFlagCompletionFunc("proto", cobra.FixedCompletions([]string{"tcp", "udp"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
@@ -80,6 +80,9 @@ func (o *verifyOptions) experiment(cmd *cobra.Command, files []string, knows ver
 	cfg.Knowledge = knows
 	cfg.Step = func(what string) { fmt.Fprintln(cmd.ErrOrStderr(), what) }
 	res, err := probe.Run(cmd.Context(), cfg)
+	if cmd.Context().Err() != nil {
+		return hint(errors.New("--probe: interrupted: only a whole probe has a result"), "begin it again")
+	}
 	if err != nil {
 		return err
 	}

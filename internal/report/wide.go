@@ -14,7 +14,8 @@ import (
 // wideTitles are the columns of a flow.
 var wideTitles = []string{
 	"FLOW", "SOURCE", "DESTINATION", "PROTO", "VERDICT", "SEAL", "PROTOCOL", "VERSION", "CIPHER", "GROUP", "HANDSHAKE",
-	"SNI", "ALPN OFFERED", "SEEN", "CLIENT ID (ATTESTED)", "SERVER ID (ATTESTED)", "ATTESTED BY", "PACKETS", "BYTES",
+	"SNI", "ALPN OFFERED", "SEEN", "CLIENT ID (ATTESTED)", "SERVER ID (ATTESTED)", "ATTESTED BY",
+	"CLIENT ID (DECRYPTED)", "SERVER ID (DECRYPTED)", "PACKETS", "BYTES",
 	"UPGRADE", "WEAK", "SEEN FROM", "VANTAGE", "OVERLAY", "EXEMPT", "EXPECTED", "REASON", "EVIDENCE", "NOTES",
 }
 
@@ -34,6 +35,10 @@ func wideCells(f *verify.Finding) []string {
 	if f.Attested != nil {
 		a = *f.Attested
 	}
+	var d verify.Peers
+	if f.Decrypted != nil {
+		d = *f.Decrypted
+	}
 	upgrade, evidence, reason := "", "", ""
 	if f.Verdict == verify.Unknown {
 		reason = f.Reason
@@ -46,7 +51,7 @@ func wideCells(f *verify.Finding) []string {
 	}
 	cells := []string{
 		strconv.Itoa(f.Number), f.Src, f.Dst, string(f.Proto), string(f.Verdict), f.Seal, f.Protocol, t.Version, t.Cipher, t.Group, t.Handshake,
-		t.SNI, strings.Join(t.ALPNOffered, ","), strings.Join(namesOf(f), ", "), a.Client, a.Server, a.By,
+		t.SNI, strings.Join(t.ALPNOffered, ","), strings.Join(namesOf(f), ", "), a.Client, a.Server, a.By, d.Client, d.Server,
 		pair(int64(f.Packets[0]), int64(f.Packets[1])), pair(f.Bytes[0], f.Bytes[1]),
 		upgrade, strings.Join(f.Weak, "; "), seenFrom(f), f.Vantage, f.Overlay, f.Exempt, f.Violates, reason, evidence, strings.Join(f.Notes, "; "),
 	}

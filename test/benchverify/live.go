@@ -43,7 +43,7 @@ func benchLive(ctx context.Context, c config, t *traffic) error {
 	var frames [][]byte
 	// Sealed ones only: whatever the verdict is not, a loss must make it.
 	sealed := t.only("https-tls12", "https-tls13", "https-h2", "https-download", "postgres-tls", "redis-tls", "mqtt-tls", "tls13-aes128")
-	_, err = sealed.generate(func(m made) bool { return m.packets >= 100_000 }, func(b []byte) error {
+	_, err = sealed.generate(func(m made) bool { return m.packets >= 2_200_000 }, func(b []byte) error {
 		frames = append(frames, append([]byte(nil), b...))
 		return nil
 	})

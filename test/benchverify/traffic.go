@@ -84,8 +84,9 @@ func (t *traffic) only(names ...string) *traffic {
 func (c conversation) stretched() (conversation, bool) {
 	const more = 150
 	end := slices.IndexFunc(c.packets, func(b []byte) bool { return isTCP(b) && b[tcpAt+13]&tcpFin != 0 })
-	if end < 0 || c.flows != 1 {
-		return c, false
+	plain := strings.HasPrefix(c.name, "http") || strings.HasPrefix(c.name, "nc-") || strings.HasPrefix(c.name, "tls13")
+	if end < 0 || c.flows != 1 || !plain {
+		return c, false // of other protocols zeros are malformed messages
 	}
 	from := c.packets[end]
 	answer := slices.IndexFunc(c.packets, func(b []byte) bool { return !sameWay(b, from) && b[tcpAt+13] == tcpAck })
@@ -256,12 +257,24 @@ func (t *traffic) generate(enough func(made) bool, emit func([]byte) error) (mad
 	return out, nil
 }
 
-// readdress gives both ends of a packet addresses that only one copy has. The lab's
-// own addresses differ in their last two bytes; these are kept apart.
+// hosts is how many pairs of hosts copies are spread over.
+const hosts = 1024
+
+// readdress gives a packet the ends of one copy: a pair of hosts, and a client port
+// that no other copy between them has. The lab's own addresses differ in their last
+// two bytes; these are kept apart.
 func readdress(b []byte, n uint32) {
+	pair := n % hosts
 	for _, at := range []int{sourceAt, targetAt} {
 		host := b[at+2]<<4 | b[at+3]&0xf
-		binary.BigEndian.PutUint32(b[at:], 10<<24|n<<8&0xffff00|uint32(host))
-		b[at] += byte(n >> 16 & 0x3f)
+		binary.BigEndian.PutUint32(b[at:], 10<<24|pair<<8|uint32(host))
+	}
+	client := tcpAt
+	if binary.BigEndian.Uint16(b[tcpAt+2:]) > binary.BigEndian.Uint16(b[tcpAt:]) {
+		client += 2
+	}
+	const first, ports = 32768, 28000
+	if port := uint32(binary.BigEndian.Uint16(b[client:])); port >= first {
+		binary.BigEndian.PutUint16(b[client:], uint16(first+(port+n/hosts*61)%ports))
 	}
 }

@@ -39,12 +39,13 @@ func (t *tlsTalk) judgeUnseen() error {
 	}
 	both := len(c.d.Chunks) > 0 && len(s.d.Chunks) > 0
 	wholeC, wholeS := c.wholeRecords(), s.wholeRecords()
-	few := both && len(wholeC)+len(wholeS) < recordsBoth
-	switch {
-	case both && (len(wholeC) == 0 || len(wholeS) == 0):
+	least := recordsAlone
+	if both {
+		least = recordsBoth
+	}
+	few := len(wholeC)+len(wholeS) < least
+	if len(wholeC)+len(wholeS) == 0 || both && (len(wholeC) == 0 || len(wholeS) == 0) {
 		return errors.New("no whole record of one direction, to show TLS without its handshake")
-	case !both && len(wholeC)+len(wholeS) < recordsAlone:
-		return errors.New("too few records of one direction to show TLS without its handshake")
 	}
 	version := slices.Concat(wholeC, wholeS)[0].Version
 	for _, r := range slices.Concat(c.records, s.records) {

@@ -33,11 +33,11 @@ type judgement struct {
 	Doubts   []string
 	Coverage struct{ Packets, Dropped, Flows int }
 	Flows    []struct {
-		Src, Dst, Proto, Verdict, Seal string
-		TLS                            *struct{ Version, SNI string }
-		Attested                       *struct{ Client, Server, By string }
-		Evidence                       *struct{ Text string }
-		Notes                          []string
+		Src, Dst, Proto, Verdict, Seal, Reason string
+		TLS                                    *struct{ Version, SNI string }
+		Attested                               *struct{ Client, Server, By string }
+		Evidence                               *struct{ Text string }
+		Notes                                  []string
 	}
 }
 
